@@ -1,0 +1,102 @@
+/* close.c - the end: stop acceptance, let the thread finish, join it exactly once.
+ *
+ * Every closer waits for FINISH, which the thread announces as its last act; the one that then wins the
+ * compare-and-swap of `join` joins, the others wait for its result. A closer with a deadline does not
+ * join before the kernel has let go of the thread, because pthread_join has no deadline that every tool
+ * understands, and destructors of thread-specific data may still run.
+ */
+#include "worker.h"
+
+void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode) {
+  if (mode == LANYARD_DISCARD) ly_store(&worker->discards, 1u, release); /* DISCARD */
+  if (ly_ring_close(&worker->ring) & LY_CLOSED) return;
+  ly_point("closed", worker);
+  ly_park_wake(&worker->park); /* PARK */
+  lanyard__room_close(worker);
+}
+
+/* Whether there is a thread, or ever will be. Called after the ring was closed. */
+static bool has_thread(lanyard_worker *worker) {
+  ly_lock(&worker->lock);
+  bool started = worker->started;
+  ly_unlock(&worker->lock);
+  return started;
+}
+
+/* A worker whose thread waits for the end of another, which waits for the end of ..., the first. Only
+ * waits for an end are edges, and those last until that end: a circle found is a deadlock for certain. */
+static bool enter_wait(lanyard_worker *worker) {
+  lanyard_worker *self = lanyard__current;
+  if (self == NULL) return true;
+  ly_lock(&self->process->lock);
+  const lanyard_worker *at = worker;
+  while (at != NULL && at != self) at = at->joins;
+  if (at == NULL) self->joins = worker;
+  ly_unlock(&self->process->lock);
+  return at == NULL;
+}
+
+static void leave_wait(void) {
+  lanyard_worker *self = lanyard__current;
+  if (self == NULL) return;
+  ly_lock(&self->process->lock);
+  self->joins = NULL;
+  ly_unlock(&self->process->lock);
+}
+
+/* False once the deadline has passed. */
+static bool await_word(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns) {
+  while (ly_load(word, acquire) == value) /* FINISH, JOINED */
+    if (ly_futex_wait(word, value, deadline_ns) == ETIMEDOUT) return ly_load(word, acquire) != value;
+  return true;
+}
+
+/* False once the deadline has passed and the kernel still knows the thread. */
+static bool await_exit(pid_t tid, uint64_t deadline_ns) {
+  for (uint64_t pause_ns = 1000; !ly_thread_is_gone(tid); pause_ns += pause_ns < 1000000 ? pause_ns : 0) {
+    if (ly_now_ns() >= deadline_ns) return false;
+    ly_sleep_ns(pause_ns);
+  }
+  return true;
+}
+
+static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
+  if (!await_word(&worker->finished, 0, deadline_ns)) return LANYARD_TIMED_OUT;
+  ly_happens_after(&worker->finished);
+  uint32_t unjoined = LY_UNJOINED;
+  if (ly_load(&worker->join, acquire) == LY_UNJOINED) {
+    if (deadline_ns != LANYARD_FOREVER && !await_exit(worker->tid, deadline_ns)) return LANYARD_TIMED_OUT;
+    if (ly_cas(&worker->join, &unjoined, LY_JOINING, acq_rel, acquire)) {
+      ly_point("joining", worker);
+      ly_thread_join(worker->thread);
+      ly_happens_before(&worker->join);
+      ly_store(&worker->join, LY_JOINED, release); /* JOINED */
+      ly_futex_wake(&worker->join, INT_MAX);
+      return LANYARD_OK;
+    }
+  }
+  if (!await_word(&worker->join, LY_JOINING, deadline_ns)) return LANYARD_TIMED_OUT;
+  ly_happens_after(&worker->join);
+  return LANYARD_OK;
+}
+
+/* Any thread but the worker's own, after the ring was closed. */
+lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns) {
+  if (!has_thread(worker)) return LANYARD_OK;
+  if (!enter_wait(worker)) return LANYARD_WOULD_DEADLOCK;
+  lanyard_status status = join(worker, deadline_ns);
+  leave_wait();
+  return status;
+}
+
+lanyard_status lanyard_close_until(lanyard_worker *worker, lanyard_close_mode mode, uint64_t deadline_ns) {
+  lanyard_status status = ly_check(worker);
+  if (status != LANYARD_OK) return status;
+  if (mode != LANYARD_DRAIN && mode != LANYARD_DISCARD) return LANYARD_INVALID;
+  lanyard__begin_close(worker, mode);
+  return lanyard__current == worker ? LANYARD_CLOSING : lanyard__await_end(worker, deadline_ns);
+}
+
+lanyard_status lanyard_close(lanyard_worker *worker, lanyard_close_mode mode) {
+  return lanyard_close_until(worker, mode, LANYARD_FOREVER);
+}

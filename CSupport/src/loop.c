@@ -1,0 +1,167 @@
+/* loop.c - the thread: collect what is queued, run it, sleep when there is nothing, end when closed.
+ *
+ * The thread alone takes from the ring, writes the head and the counters of its section, and calls
+ * on_start, the requests, serve and on_stop, in that order and one at a time. It frees each slot before
+ * it runs what was in it, so the capacity counts requests that wait.
+ *
+ * It ends when the ring is closed and every position below the closed tail has been taken. A position
+ * that was claimed but is not published yet is waited for, never skipped: its producer was accepted.
+ */
+#include "worker.h"
+
+_Thread_local lanyard_worker *lanyard__current;
+
+/* The request that runs when there is no `serve`; the worker's stack holds it. */
+typedef struct ly_batch {
+  lanyard_request *requests;
+  ly_reply **replies;
+  size_t count;
+  ly_position first, end;
+} ly_batch;
+
+/* Answers a request that will not run. */
+static void drop(lanyard_worker *worker, const ly_entry *entry, lanyard_status outcome) {
+  if (outcome == LANYARD_CLOSED) ly_bump(&worker->discarded, 1);
+  else ly_add(&worker->timed_out, 1, relaxed);
+  ly_reply *reply = ly_entry_reply(entry);
+  if (reply != NULL) ly_reply_answer(reply, outcome);
+  else entry->function(entry->argument, outcome);
+}
+
+/* Why the request at the head shall not run; LANYARD_OK if it shall. */
+static lanyard_status verdict(lanyard_worker *worker, const ly_entry *entry) {
+  if (LY_UNLIKELY(ly_load(&worker->discards, acquire))) return LANYARD_CLOSED; /* DISCARD */
+  return LY_UNLIKELY(ly_entry_expired(entry)) ? LANYARD_TIMED_OUT : LANYARD_OK;
+}
+
+/* Raises the high-water mark as far as the ring is filled behind the head. Looking at one slot ahead
+ * disturbs producers less than reading the tail, which they all write. */
+static void measure_depth(lanyard_worker *worker, ly_position head) {
+  uint32_t high = ly_load(&worker->depth_high, relaxed), seen = high;
+  while (seen < ly_ring_capacity(&worker->ring) &&
+         ly_ring_is_ready(&worker->ring, (ly_position)(head + seen * LY_STEP)))
+    seen++;
+  if (seen != high) ly_store(&worker->depth_high, seen, relaxed); /* statistics only */
+}
+
+/* Frees the slot at the head without running what was in it. */
+static ly_position pass(lanyard_worker *worker, ly_batch *batch, ly_position head) {
+  batch->first = (ly_position)(head + LY_STEP);
+  if (worker->interrupt != NULL) ly_running_skip(&worker->running, batch->first);
+  return batch->first;
+}
+
+/* Takes what is ready, up to the limit. What shall not run is answered on the way, but not in the midst
+ * of a batch: its positions are without a gap, so that `running` can name them by a range. */
+static void collect(lanyard_worker *worker, ly_batch *batch) {
+  ly_ring *ring = &worker->ring;
+  ly_position head = ly_load(&ring->head, relaxed); /* written by this thread alone */
+  batch->count = 0;
+  batch->first = head;
+  while (batch->count < worker->batch_limit) {
+    ly_entry entry = {NULL, NULL, 0};
+    ly_peek peek = ly_ring_peek(ring, head, &entry);
+    if (peek == LY_PEEK_NONE || (peek == LY_PEEK_WITHDRAWN && batch->count > 0)) break;
+    measure_depth(worker, head);
+    if (peek == LY_PEEK_WITHDRAWN) {
+      ly_ring_skip(ring, head);
+      head = pass(worker, batch, head);
+      continue;
+    }
+    lanyard_status outcome = verdict(worker, &entry);
+    if (outcome != LANYARD_OK && batch->count > 0) break;
+    ly_point("taking", worker);
+    if (!ly_ring_take(ring, head)) continue; /* withdrawn just now */
+    if (outcome == LANYARD_OK) {
+      batch->requests[batch->count] = (lanyard_request){entry.function, entry.argument};
+      batch->replies[batch->count++] = ly_entry_reply(&entry);
+      head = (ly_position)(head + LY_STEP);
+    } else {
+      drop(worker, &entry, outcome);
+      head = pass(worker, batch, head);
+    }
+  }
+  batch->end = head;
+}
+
+static void run(lanyard_worker *worker, ly_batch *batch) {
+  ly_point("taken", worker);
+  if (worker->interrupt != NULL) ly_running_begin(&worker->running, batch->first, batch->end);
+  if (worker->serve != NULL) worker->serve(worker->context, batch->requests, batch->count);
+  else batch->requests->function(batch->requests->argument, LANYARD_OK);
+  if (LY_UNLIKELY(ly_is_foreign(worker))) return; /* this is a copy in a child of fork */
+  if (worker->interrupt != NULL) ly_running_finish(&worker->running, batch->end);
+  ly_bump(&worker->batches, 1);
+  ly_bump(&worker->completed, batch->count);
+  for (size_t i = 0; i < batch->count; i++)
+    if (batch->replies[i] != NULL) ly_reply_answer(batch->replies[i], LANYARD_OK);
+}
+
+static bool head_is_ready(const void *argument) {
+  const lanyard_worker *worker = argument;
+  return ly_ring_peek_any(&worker->ring, ly_load(&worker->ring.head, relaxed));
+}
+
+/* A producer has claimed the head and not published it: a few instructions away if it runs, and if it
+ * does not, this thread must not take its core. */
+static void await_publication(unsigned turn) {
+  if (turn < 64) ly_pause();
+  else if (turn < 96) ly_yield();
+  else ly_sleep_ns(50000);
+}
+
+static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
+  uint64_t begin = ly_now_ns();
+  if (ly_spin_look(&worker->spin, head_is_ready, worker)) return;
+  if (!ly_park_sleep(&worker->park, &worker->ring, tail)) return;
+  ly_bump(&worker->parks, 1);
+  uint64_t woken = ly_load(&worker->park.woken_ns, relaxed); /* WAKE orders it */
+  ly_spin_slept(&worker->spin, woken > begin ? woken - begin : 0);
+}
+
+/* Returns when there may be something to collect; false when there never will be again. */
+static bool await_requests(lanyard_worker *worker) {
+  ly_ring *ring = &worker->ring;
+  for (unsigned turn = 0;; turn++) {
+    if (head_is_ready(worker)) return true;
+    ly_position tail = ly_load(&ring->tail, seq_cst);
+    if ((tail & (ly_position)~LY_FLAGS) != ly_load(&ring->head, relaxed)) {
+      await_publication(turn);
+    } else if (tail & LY_CLOSED) {
+      return false;
+    } else if (ly_load(&worker->room.waiting, seq_cst) != 0) { /* ROOM; the ring is empty */
+      worker->room.ticked_ns = 0;
+      lanyard__room_made(worker);
+      turn = 0;
+    } else {
+      sleep_until_news(worker, tail);
+      turn = 0;
+    }
+  }
+}
+
+void *lanyard__loop(void *argument) {
+  lanyard_worker *worker = argument;
+  lanyard__current = worker;
+  int ignored;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
+  lanyard__thread_name(worker->name);
+  if (worker->on_start != NULL) worker->on_start(worker->context);
+
+  lanyard_request request;
+  ly_reply *reply;
+  ly_batch batch = {worker->serve == NULL ? &request : worker->batch,
+                    worker->serve == NULL ? &reply : worker->replies, 0, 0, 0};
+  do {
+    for (collect(worker, &batch);; collect(worker, &batch)) {
+      if (LY_UNLIKELY(ly_load(&worker->room.waiting, seq_cst) != 0)) lanyard__room_made(worker); /* ROOM */
+      if (batch.count == 0) break;
+      run(worker, &batch);
+      if (LY_UNLIKELY(ly_is_foreign(worker))) return NULL; /* not ours to serve: the parent does */
+    }
+  } while (await_requests(worker));
+
+  if (worker->on_stop != NULL) worker->on_stop(worker->context);
+  lanyard__finish(worker);
+  return NULL;
+}

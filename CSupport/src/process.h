@@ -1,0 +1,55 @@
+/* process.h - what the library keeps once for each process: fork guard, live registry, threads to join.
+ *
+ * All of it lies in one page that the kernel hands to a child of fork as zeros (MADV_WIPEONFORK), and
+ * zeros are its valid initial state, an unlocked mutex included. So a child starts afresh without
+ * pthread_atfork handlers, whatever its parent's other threads were doing, and "does this worker belong
+ * to this process" is one load: the generation in the page against the one that the worker remembers.
+ * The page is reachable and never freed: workers stop where they are at exit, and nothing is destroyed
+ * under them.
+ *
+ * Lock: `lock` guards everything below it. It is a leaf: no other lock is taken, and no callback made,
+ * while it is held (a new reaper thread is created under it).
+ *
+ * Orderings
+ *   GENERATION  the word is set once in each process, before its first worker exists, so relaxed loads by
+ *               whoever has a worker of this process read that value; in a child they read 0 or another.
+ *   PAGE        get: release CAS of the page's address -> get, peek: acquire load.
+ */
+#ifndef LANYARD_PROCESS_H
+#define LANYARD_PROCESS_H
+
+#include "seam.h"
+
+/* One asynchronous close. */
+typedef struct ly_closing {
+  struct ly_closing *next;
+  lanyard_worker *worker; /* a reference */
+  lanyard_function when_closed;
+  void *argument;
+} ly_closing;
+
+typedef struct ly_process {
+  _Atomic uint64_t generation; /* 0: fresh, or wiped by fork */
+  bool checks_pid;             /* the kernel cannot wipe: compare pids instead */
+  pid_t pid;
+
+  pthread_mutex_t lock;
+  uint64_t last_id;
+  lanyard_worker *live_first, *live_last; /* by id */
+  lanyard_worker *zombies;                /* released where nobody could wait; threads to join */
+
+  ly_closing *ended_first, *ended_last; /* asynchronous closes whose worker's thread has ended */
+  size_t closings;                      /* asynchronous closes not yet answered */
+  bool reaper_runs, reaper_ended;       /* ended: and not yet joined */
+  pthread_t reaper;
+  _Atomic uint32_t reaper_turn; /* futex: changes with every entry of the ended list */
+  _Atomic uint32_t ended_turn;  /* futex: changes with every end of a thread; quiesce waits on it */
+  _Atomic size_t live_count;    /* written under `lock` */
+} ly_process;
+
+/* This process's page; makes it if there is none. NULL: out of memory. */
+ly_process *lanyard__process_get(void);
+/* This process's page if it has ever opened a worker, else NULL. */
+ly_process *lanyard__process_peek(void);
+
+#endif

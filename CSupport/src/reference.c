@@ -1,0 +1,62 @@
+/* reference.c - who owns a worker, and who only knows it. See worker.h for the two counts. */
+#include "worker.h"
+
+/* A weak handle is the core's address under another name, and one count of `memory`. */
+static lanyard_worker *core_of(const lanyard_weak *weak) { return (lanyard_worker *)(uintptr_t)weak; }
+
+lanyard_worker *lanyard__retain(lanyard_worker *worker) {
+  uint64_t owners = ly_add(&worker->strong, 1, relaxed); /* the caller owns one, so it cannot go */
+  ly_assert(owners > 0);
+  (void)owners;
+  return worker;
+}
+
+lanyard_worker *lanyard_retain(lanyard_worker *worker) {
+  return ly_check(worker) == LANYARD_OK ? lanyard__retain(worker) : worker;
+}
+
+void lanyard__memory_release(lanyard_worker *worker) {
+  ly_happens_before(&worker->memory);
+  if (ly_sub(&worker->memory, 1, acq_rel) != 1) return; /* OWN */
+  ly_happens_after(&worker->memory);
+  ly_free(worker);
+}
+
+void lanyard_release(lanyard_worker **variable) {
+  if (variable == NULL || *variable == NULL) return;
+  lanyard_worker *worker = *variable;
+  *variable = NULL;
+  if (ly_check(worker) != LANYARD_OK) return; /* a child's copy: the parent's is the real one */
+  ly_happens_before(&worker->strong);
+  if (ly_sub(&worker->strong, 1, acq_rel) != 1) return; /* OWN */
+  ly_happens_after(&worker->strong);
+  ly_point("last_release", worker);
+
+  lanyard__reap(worker->process);
+  lanyard__begin_close(worker, LANYARD_DRAIN);
+  if (lanyard__current != worker && lanyard__await_end(worker, LANYARD_FOREVER) == LANYARD_OK)
+    lanyard__destroy(worker);
+  else
+    lanyard__bury(worker); /* this thread must not wait; somebody else joins and destroys */
+}
+
+lanyard_weak *lanyard_weak_create(lanyard_worker *worker) {
+  if (ly_check(worker) == LANYARD_OK) ly_add(&worker->memory, 1, relaxed); /* the caller's reference keeps it */
+  return (lanyard_weak *)worker;
+}
+
+lanyard_worker *lanyard_weak_lock(lanyard_weak *weak) {
+  lanyard_worker *worker = core_of(weak);
+  if (worker == NULL || ly_is_foreign(worker)) return NULL;
+  uint64_t owners = ly_load(&worker->strong, relaxed);
+  while (owners != 0) {
+    ly_point("weak_lock", worker);
+    if (ly_cas(&worker->strong, &owners, owners + 1, acquire, relaxed)) return worker;
+  }
+  return NULL;
+}
+
+void lanyard_weak_destroy(lanyard_weak *weak) {
+  lanyard_worker *worker = core_of(weak);
+  if (worker != NULL && !ly_is_foreign(worker)) lanyard__memory_release(worker);
+}

@@ -1,0 +1,64 @@
+/* thread.c - starting a thread so that nobody notices: not the caller's signals, not the application's.
+ *
+ * The mask is changed around pthread_create, because a thread that blocked signals itself would be open
+ * to them for its first instructions; and it is put back with SIG_SETMASK whatever happened. A system
+ * that is short of threads for a moment answers EAGAIN, so that is asked again, ten times in 100 ms or so.
+ */
+#include "worker.h"
+
+enum { TRIES = 10 };
+#define FIRST_PAUSE_NS UINT64_C(200000)
+#define STACK_DEFAULT_MIN (UINT64_C(1) << 20) /* musl's default is 128 KiB */
+
+/* All but what a thread brings upon itself. */
+static void fill_mask(sigset_t *mask) {
+  static const int own_fault[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+  sigfillset(mask);
+  for (size_t i = 0; i < sizeof own_fault / sizeof *own_fault; i++) sigdelset(mask, own_fault[i]);
+}
+
+static int set_stack(pthread_attr_t *attributes, size_t bytes) {
+  if (bytes == 0) {
+    size_t standard = 0;
+    pthread_attr_getstacksize(attributes, &standard);
+    if (standard >= STACK_DEFAULT_MIN) return 0;
+    bytes = STACK_DEFAULT_MIN;
+  }
+  return ly_attributes_stack(attributes, bytes);
+}
+
+static int create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                  void *argument) {
+  uint64_t pause_ns = FIRST_PAUSE_NS;
+  for (int attempt = 1;; attempt++, pause_ns *= 2) {
+    int failed = ly_thread_create(thread, attributes, start, argument);
+    if (failed != EAGAIN || attempt == TRIES) return failed;
+    ly_sleep_ns(pause_ns);
+  }
+}
+
+lanyard_status lanyard__thread_start(pthread_t *thread_out, size_t stack_size_bytes,
+                                     void *(*start)(void *), void *argument) {
+  pthread_attr_t attributes;
+  if (ly_attributes_init(&attributes) != 0) return LANYARD_NO_MEMORY;
+  lanyard_status status = LANYARD_NO_THREAD;
+  sigset_t mask, old;
+  fill_mask(&mask);
+  if (set_stack(&attributes, stack_size_bytes) == 0 && ly_signal_mask(&mask, &old) == 0) {
+    if (create(thread_out, &attributes, start, argument) == 0) status = LANYARD_OK;
+    pthread_sigmask(SIG_SETMASK, &old, NULL); /* undoes what succeeded a moment ago */
+  }
+  pthread_attr_destroy(&attributes);
+  return status;
+}
+
+/* On the new thread. The kernel takes 15 bytes; a character is not cut in two. Failure does not matter. */
+void lanyard__thread_name(const char *name) {
+  char text[16];
+  size_t length = strlen(name);
+  if (length > 15)
+    for (length = 15; length > 0 && ((unsigned char)name[length] & 0xC0) == 0x80;) length--;
+  memcpy(text, name, length);
+  text[length] = '\0';
+  prctl(PR_SET_NAME, text, 0, 0, 0);
+}

@@ -1,0 +1,149 @@
+/* worker.h - the core behind a handle: its fields, who owns each, and its life.
+ *
+ *   thread     UNSTARTED -> runs -> finished -> joined        (a lazy worker may stay UNSTARTED for ever)
+ *   acceptance open -> closed                                 (LY_CLOSED in the ring's tail; no way back)
+ *   ownership  strong > 0 -> 0: the last owner closes, then whoever joined the thread destroys
+ *
+ * `strong` counts the owners of the API. `memory` keeps the bytes: one for all strong owners together and
+ * the thread they started, one for each weak handle. The thread itself counts nowhere and needs not: it
+ * is joined before the bytes go. It knows this struct and nothing that points to it, so an owner is never
+ * kept alive by its thread.
+ *
+ * Orderings
+ *   OWN     release: acq_rel sub of strong, memory -> the one that finds it was the last.
+ *   FINISH  thread: release store of `finished`, its last but one access -> closers: acquire load.
+ *   JOINED  joiner: release store of `join` after pthread_join -> other closers: acquire load.
+ *           So everything on the worker, destructors included, happens before every close that returns OK.
+ *   DISCARD closer: release store of `discards` before it closes the ring -> worker: acquire load.
+ *
+ * Lock: `lock` guards starting the thread and the list of when_room waiters. Under it nothing is called
+ * but pthread_create. It and the process's lock are never held together.
+ */
+#ifndef LANYARD_WORKER_H
+#define LANYARD_WORKER_H
+
+#include "entry.h"
+#include "park.h"
+#include "process.h"
+#include "room.h"
+#include "running.h"
+
+#define LY_MAGIC UINT64_C(0x6c616e7961726421) /* "lanyard!" */
+
+enum { LY_UNJOINED = 0, LY_JOINING = 1, LY_JOINED = 2 };
+
+struct lanyard_worker {
+  /* Constant after open; every thread reads it. */
+  uint64_t magic;
+  ly_process *process;
+  uint64_t generation;
+  void *context;
+  void (*on_start)(void *);
+  void (*on_stop)(void *);
+  void (*serve)(void *, lanyard_request *, size_t);
+  void (*interrupt)(void *);
+  size_t stack_size_bytes;
+  uint32_t batch_limit;
+  ly_position start; /* where the ring's counters began */
+  void *ring_memory;
+  const char *name, *file;
+  int line;
+  uint64_t opened_ns, id;
+
+  alignas(LY_LINE) ly_park park; /* read by every producer, written to sleep and to wake */
+  ly_ring ring;
+
+  /* The worker's own. Counters are read by others, for statistics. */
+  alignas(LY_LINE) lanyard_request *batch; /* batch_limit, with `serve` */
+  ly_reply **replies;                      /* batch_limit, with `serve` */
+  ly_spin spin;
+  _Atomic uint64_t completed, discarded, batches, parks, inline_calls;
+  _Atomic uint32_t depth_high;
+
+  alignas(LY_LINE) ly_room room;
+  alignas(LY_LINE) ly_running running;
+  ly_spin reply_spin; /* shared by the callers that wait for a reply */
+  _Atomic uint64_t cancelled, timed_out, refused_full;
+
+  alignas(LY_LINE) _Atomic uint64_t strong;
+  _Atomic uint64_t memory;
+  _Atomic uint32_t discards; /* set by a DISCARD close, read by the worker */
+  _Atomic uint32_t finished; /* futex: the thread has nothing left to do but to return */
+  _Atomic uint32_t join;     /* futex: LY_UNJOINED, LY_JOINING, LY_JOINED */
+  pthread_mutex_t lock;
+  bool started;     /* under `lock` */
+  pthread_t thread; /* written under `lock` when it starts */
+  pid_t tid;        /* written by the thread before FINISH */
+
+  /* Under the process's lock. */
+  lanyard_worker *live_next, *live_previous, *zombie_next;
+  lanyard_worker *joins; /* the worker whose end this one's thread is waiting for */
+  ly_closing *closings;  /* asynchronous closes that wait for this thread */
+  bool is_live;
+};
+
+/* The worker whose thread this is, or NULL. */
+extern _Thread_local lanyard_worker *lanyard__current;
+
+static inline bool ly_is_foreign(const lanyard_worker *worker) {
+  const ly_process *process = worker->process;
+  return LY_UNLIKELY(ly_load(&process->generation, relaxed) != worker->generation) || /* GENERATION */
+         (LY_UNLIKELY(process->checks_pid) && process->pid != getpid());
+}
+
+#if LANYARD_DEBUG
+#define ly_check_alive(worker) \
+  ((worker)->magic == LY_MAGIC \
+       ? (void)0 \
+       : ly_die("lanyard: a worker was used after its last reference was released, or this is no " \
+                "worker; each user must own a reference (lanyard_retain)\n"))
+#else
+#define ly_check_alive(worker) ((void)0)
+#endif
+
+/* What every function that returns a status does first. */
+static inline lanyard_status ly_check(const lanyard_worker *worker) {
+  if (LY_UNLIKELY(worker == NULL)) return LANYARD_INVALID;
+  ly_check_alive(worker);
+  return LY_UNLIKELY(ly_is_foreign(worker)) ? LANYARD_FORKED : LANYARD_OK;
+}
+
+/* thread.c */
+lanyard_status lanyard__thread_start(pthread_t *thread_out, size_t stack_size_bytes,
+                                     void *(*start)(void *), void *argument);
+void lanyard__thread_name(const char *name);
+
+/* loop.c */
+void *lanyard__loop(void *worker);
+
+/* open.c */
+lanyard_status lanyard__start(lanyard_worker *worker); /* a lazy worker's thread; OK: it runs */
+void lanyard__destroy(lanyard_worker *worker);
+
+/* cancel.c */
+bool lanyard__interrupt(lanyard_worker *worker, ly_position position);
+
+/* close.c */
+void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode);
+lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns);
+
+/* reference.c */
+lanyard_worker *lanyard__retain(lanyard_worker *worker);
+void lanyard__memory_release(lanyard_worker *worker);
+
+/* registry.c */
+void lanyard__register(lanyard_worker *worker);
+void lanyard__unregister(lanyard_worker *worker);
+
+/* reaper.c */
+void lanyard__finish(lanyard_worker *worker);
+void lanyard__bury(lanyard_worker *worker);
+void lanyard__reap(ly_process *process);
+
+/* room.c */
+void lanyard__room_made(lanyard_worker *worker);
+size_t lanyard__room_call(lanyard_worker *worker);
+void lanyard__room_close(lanyard_worker *worker);
+ly_claim lanyard__room_wait(lanyard_worker *worker, uint64_t deadline_ns, ly_position *position_out);
+
+#endif

@@ -1,0 +1,155 @@
+/* gates.c - see gates.h. */
+#include "gates.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "seam.h"
+
+struct lanyard__hooks lanyard__hooks;
+
+typedef struct gate {
+  bool armed, reached, open;
+  const char *thread, *point;
+  unsigned skip;
+} gate;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static gate gates[GATES_MAX];
+
+static struct {
+  unsigned k, count, site_left;
+  bool for_ever;
+  const char *only_site, *first;
+} faults;
+
+/* Timed, and in a loop: many wait here, and a lost wake-up of the C library must not fail a test. */
+static void wait_for_change(void) {
+  struct timespec limit;
+  clock_gettime(CLOCK_REALTIME, &limit);
+  limit.tv_nsec += 20000000;
+  if (limit.tv_nsec >= 1000000000) {
+    limit.tv_nsec -= 1000000000;
+    limit.tv_sec++;
+  }
+  pthread_cond_timedwait(&changed, &lock, &limit);
+}
+
+static void at_point(const char *name, const void *subject) {
+  (void)subject;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < GATES_MAX; i++) {
+    gate *here = &gates[i];
+    if (!here->armed || here->reached || strcmp(here->point, name) != 0) continue;
+    if (here->thread != NULL && strcmp(here->thread, thread_name()) != 0) continue;
+    if (here->skip > 0) {
+      here->skip--;
+      continue;
+    }
+    here->reached = true;
+    pthread_cond_broadcast(&changed);
+    while (here->armed && !here->open) wait_for_change();
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+void gate_arm_after(int index, const char *thread, const char *point, unsigned skip) {
+  pthread_mutex_lock(&lock);
+  gates[index] = (gate){.armed = true, .thread = thread, .point = point, .skip = skip};
+  pthread_mutex_unlock(&lock);
+  lanyard__hooks.point = at_point;
+}
+
+void gate_arm(int index, const char *thread, const char *point) { gate_arm_after(index, thread, point, 0); }
+
+bool gate_await(int index) {
+  uint64_t deadline = after(20 * SECONDS * (tool_is("native") ? 1 : 10));
+  pthread_mutex_lock(&lock);
+  while (!gates[index].reached && lanyard_now_ns() < deadline) wait_for_change();
+  bool reached = gates[index].reached;
+  pthread_mutex_unlock(&lock);
+  return CHECK(reached);
+}
+
+bool gate_was_reached(int index) {
+  pthread_mutex_lock(&lock);
+  bool reached = gates[index].reached;
+  pthread_mutex_unlock(&lock);
+  return reached;
+}
+
+void gate_open(int index) {
+  pthread_mutex_lock(&lock);
+  gates[index].open = true;
+  pthread_cond_broadcast(&changed);
+  pthread_mutex_unlock(&lock);
+}
+
+void gates_begin(void) {
+  ly_exempt(&lanyard__hooks, sizeof lanyard__hooks);
+  gates_reset();
+}
+
+/* A thread that is inside a hook finds nothing armed and goes on. */
+void gates_reset(void) {
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < GATES_MAX; i++) gates[i] = (gate){.armed = false};
+  memset(&faults, 0, sizeof faults);
+  pthread_cond_broadcast(&changed);
+  pthread_mutex_unlock(&lock);
+  lanyard__hooks.point = NULL;
+  lanyard__hooks.fails = NULL;
+  lanyard__hooks.initial_position = 0;
+}
+
+static void in_chaos(const char *name, const void *subject) {
+  (void)name;
+  (void)subject;
+  uint64_t number = random_number();
+  if (number % 16 == 0) sched_yield();
+  if (number % 1024 == 1) usleep((useconds_t)(number / 1024 % 200));
+}
+
+void chaos_begin(void) { lanyard__hooks.point = in_chaos; }
+
+static bool fails_now(const char *site) {
+  pthread_mutex_lock(&lock);
+  faults.count++;
+  bool fails;
+  if (faults.only_site != NULL) {
+    fails = strcmp(site, faults.only_site) == 0 && faults.site_left > 0;
+    if (fails) faults.site_left--;
+  } else {
+    fails = faults.k != 0 && (faults.count == faults.k || (faults.for_ever && faults.count > faults.k));
+  }
+  if (fails && faults.first == NULL) faults.first = site;
+  pthread_mutex_unlock(&lock);
+  return fails;
+}
+
+static void begin_faults(unsigned k, bool for_ever, const char *site, unsigned count) {
+  pthread_mutex_lock(&lock);
+  memset(&faults, 0, sizeof faults);
+  faults.k = k;
+  faults.for_ever = for_ever;
+  faults.only_site = site;
+  faults.site_left = count;
+  pthread_mutex_unlock(&lock);
+  lanyard__hooks.fails = fails_now;
+}
+
+void faults_begin(unsigned k, bool for_ever) { begin_faults(k, for_ever, NULL, 0); }
+
+void faults_at(const char *site, unsigned count) { begin_faults(0, false, site, count); }
+
+unsigned faults_end(const char **site_out) {
+  lanyard__hooks.fails = NULL;
+  pthread_mutex_lock(&lock);
+  unsigned count = faults.count;
+  if (site_out != NULL) *site_out = faults.first;
+  pthread_mutex_unlock(&lock);
+  return count;
+}
+
+void counters_start_at(uint64_t position) { lanyard__hooks.initial_position = position; }

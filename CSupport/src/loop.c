@@ -24,7 +24,7 @@ static void drop(lanyard_worker *worker, const ly_entry *entry, lanyard_status o
   if (outcome == LANYARD_CLOSED) ly_bump(&worker->discarded, 1);
   else ly_add(&worker->timed_out, 1, relaxed);
   ly_reply *reply = ly_entry_reply(entry);
-  if (reply != NULL) ly_reply_answer(reply, outcome);
+  if (reply != NULL) ly_reply_answer(reply, &worker->bells, outcome);
   else entry->function(entry->argument, outcome);
 }
 
@@ -94,7 +94,7 @@ static void run(lanyard_worker *worker, ly_batch *batch) {
   ly_bump(&worker->batches, 1);
   ly_bump(&worker->completed, batch->count);
   for (size_t i = 0; i < batch->count; i++)
-    if (batch->replies[i] != NULL) ly_reply_answer(batch->replies[i], LANYARD_OK);
+    if (batch->replies[i] != NULL) ly_reply_answer(batch->replies[i], &worker->bells, LANYARD_OK);
 }
 
 static bool head_is_ready(const void *argument) {

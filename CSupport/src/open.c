@@ -68,6 +68,7 @@ static void exempt_atomics(lanyard_worker *worker) {
   ly_exempt(&worker->depth_high, sizeof worker->depth_high);
   ly_exempt(&worker->room.waiting, sizeof worker->room.waiting);
   ly_exempt(&worker->room.turn, sizeof worker->room.turn);
+  ly_exempt(&worker->bells, sizeof worker->bells);
   ly_exempt(&worker->cancelled, sizeof(_Atomic uint64_t) * 3);
   ly_exempt(&worker->strong, sizeof(_Atomic uint64_t) * 2);
   ly_exempt(&worker->discards, sizeof(_Atomic uint32_t) * 3);

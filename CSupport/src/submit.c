@@ -90,8 +90,8 @@ static lanyard_status call_inline(lanyard_worker *worker, lanyard_function funct
   return LANYARD_OK;
 }
 
-/* The deadline passed. OK: it was withdrawn and never runs; else it has left the ring and is interrupted
- * if it runs. */
+/* The deadline passed. True: it was withdrawn and never runs; else it has left the ring, and is
+ * interrupted if it runs. */
 static bool give_up(lanyard_worker *worker, ly_position position) {
   ly_entry entry;
   if (ly_ring_withdraw(&worker->ring, position, &entry) == LY_WITHDRAW_OK) {
@@ -115,10 +115,10 @@ lanyard_status lanyard_call_until(lanyard_worker *worker, lanyard_function funct
   ly_position position;
   status = submit(worker, entry, (ly_terms){true, deadline_ns}, NULL, &position);
   if (status == LANYARD_OK) {
-    bool answered = ly_reply_wait(&reply, &worker->reply_spin, deadline_ns);
+    bool answered = ly_reply_wait(&reply, &worker->bells, &worker->reply_spin, deadline_ns);
     if (!answered && !give_up(worker, position))
-      answered = ly_reply_wait(&reply, &worker->reply_spin, LANYARD_FOREVER);
-    status = answered ? reply.outcome : LANYARD_TIMED_OUT;
+      ly_reply_wait(&reply, &worker->bells, &worker->reply_spin, LANYARD_FOREVER);
+    status = reply.outcome;
   }
   ly_reply_destroy(&reply);
   return status;

@@ -63,6 +63,7 @@ struct lanyard_worker {
   alignas(LY_LINE) ly_room room;
   alignas(LY_LINE) ly_running running;
   ly_spin reply_spin; /* shared by the callers that wait for a reply */
+  ly_bells bells;
   _Atomic uint64_t cancelled, timed_out, refused_full;
 
   alignas(LY_LINE) _Atomic uint64_t strong;

@@ -193,8 +193,8 @@ typedef struct lanyard_options {
   /// Interrupts the running request. Called by lanyard_cancel() and lanyard_call_until() on their
   /// caller's thread, at most once a call and only while that very request (with `serve`: its batch)
   /// runs: the worker does not go on to the next one before this has returned. So it must be short and
-  /// must not wait for the worker. It may come before the request's own first statement. NULL: a running
-  /// request cannot be interrupted.
+  /// must not wait for the worker. It may come before the request's own first statement, and from several
+  /// threads at once. NULL: a running request cannot be interrupted.
   void (*LANYARD_NULLABLE interrupt)(void *LANYARD_NULLABLE context) LANYARD_SENDABLE;
   /// Where the worker was opened, for lanyard_each_live(); filled in by lanyard_options_init(); copied.
   const char *LANYARD_NULLABLE file;
@@ -525,7 +525,7 @@ LANYARD_API size_t lanyard_report_live(int descriptor);
 ///
 /// Waits until every thread whose last reference was dropped where nobody could wait for it, and every
 /// asynchronous close, has come to its end. Called on a worker's thread it leaves that worker out; called
-/// by a `when_closed` function it does not wait for that function.
+/// by a `when_closed` function it waits for no asynchronous close, for they are all answered there.
 ///
 /// @return How many workers still live: 0 when nothing leaked.
 ///

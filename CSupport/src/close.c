@@ -26,7 +26,7 @@ static bool has_thread(lanyard_worker *worker) {
 /* A worker whose thread waits for the end of another, which waits for the end of ..., the first. Only
  * waits for an end are edges, and those last until that end: a circle found is a deadlock for certain. */
 static bool enter_wait(lanyard_worker *worker) {
-  lanyard_worker *self = lanyard__current;
+  lanyard_worker *self = ly_self();
   if (self == NULL) return true;
   ly_lock(&self->process->lock);
   const lanyard_worker *at = worker;
@@ -37,7 +37,7 @@ static bool enter_wait(lanyard_worker *worker) {
 }
 
 static void leave_wait(void) {
-  lanyard_worker *self = lanyard__current;
+  lanyard_worker *self = ly_self();
   if (self == NULL) return;
   ly_lock(&self->process->lock);
   self->joins = NULL;
@@ -94,6 +94,7 @@ lanyard_status lanyard_close_until(lanyard_worker *worker, lanyard_close_mode mo
   if (status != LANYARD_OK) return status;
   if (mode != LANYARD_DRAIN && mode != LANYARD_DISCARD) return LANYARD_INVALID;
   lanyard__begin_close(worker, mode);
+  if (ly_is_foreign(worker)) return LANYARD_FORKED; /* a when_room callback forked, and this is the child */
   return lanyard__current == worker ? LANYARD_CLOSING : lanyard__await_end(worker, deadline_ns);
 }
 

@@ -6,6 +6,9 @@
  *
  * It ends when the ring is closed and every position below the closed tail has been taken. A position
  * that was claimed but is not published yet is waited for, never skipped: its producer was accepted.
+ *
+ * Each callback may fork, and may wrongly return in the child. There this thread is a copy that serves
+ * nobody, and every step below begins by asking whether it is.
  */
 #include "worker.h"
 
@@ -51,14 +54,16 @@ static ly_position pass(lanyard_worker *worker, ly_batch *batch, ly_position hea
   return batch->first;
 }
 
-/* Takes what is ready, up to the limit. What shall not run is answered on the way, but not in the midst
+/* Takes what is ready, up to the limit, and says that it runs: from here on until it has run, a callback
+ * on this thread may ask to cancel it and must find it in a definite state.
+ * What shall not run is answered on the way, but not in the midst
  * of a batch: its positions are without a gap, so that `running` can name them by a range. */
 static void collect(lanyard_worker *worker, ly_batch *batch) {
   ly_ring *ring = &worker->ring;
   ly_position head = ly_load(&ring->head, relaxed); /* written by this thread alone */
   batch->count = 0;
   batch->first = head;
-  while (batch->count < worker->batch_limit) {
+  while (batch->count < worker->batch_limit && !ly_is_foreign(worker)) {
     ly_entry entry = {NULL, NULL, 0};
     ly_peek peek = ly_ring_peek(ring, head, &entry);
     if (peek == LY_PEEK_NONE || (peek == LY_PEEK_WITHDRAWN && batch->count > 0)) break;
@@ -77,19 +82,21 @@ static void collect(lanyard_worker *worker, ly_batch *batch) {
       batch->replies[batch->count++] = ly_entry_reply(&entry);
       head = (ly_position)(head + LY_STEP);
     } else {
+      head = pass(worker, batch, head); /* first: what is told may ask about itself */
       drop(worker, &entry, outcome);
-      head = pass(worker, batch, head);
     }
   }
   batch->end = head;
+  if (batch->count == 0) return;
+  ly_point("taken", worker);
+  if (worker->interrupt != NULL) ly_running_begin(&worker->running, batch->first, head);
 }
 
 static void run(lanyard_worker *worker, ly_batch *batch) {
-  ly_point("taken", worker);
-  if (worker->interrupt != NULL) ly_running_begin(&worker->running, batch->first, batch->end);
+  if (LY_UNLIKELY(ly_is_foreign(worker))) return;
   if (worker->serve != NULL) worker->serve(worker->context, batch->requests, batch->count);
   else batch->requests->function(batch->requests->argument, LANYARD_OK);
-  if (LY_UNLIKELY(ly_is_foreign(worker))) return; /* this is a copy in a child of fork */
+  if (LY_UNLIKELY(ly_is_foreign(worker))) return;
   if (worker->interrupt != NULL) ly_running_finish(&worker->running, batch->end);
   ly_bump(&worker->batches, 1);
   ly_bump(&worker->completed, batch->count);
@@ -122,7 +129,7 @@ static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
 /* Returns when there may be something to collect; false when there never will be again. */
 static bool await_requests(lanyard_worker *worker) {
   ly_ring *ring = &worker->ring;
-  for (unsigned turn = 0;; turn++) {
+  for (unsigned turn = 0; !ly_is_foreign(worker); turn++) {
     if (head_is_ready(worker)) return true;
     ly_position tail = ly_load(&ring->tail, seq_cst);
     if ((tail & (ly_position)~LY_FLAGS) != ly_load(&ring->head, relaxed)) {
@@ -138,6 +145,7 @@ static bool await_requests(lanyard_worker *worker) {
       turn = 0;
     }
   }
+  return false;
 }
 
 void *lanyard__loop(void *argument) {
@@ -152,16 +160,13 @@ void *lanyard__loop(void *argument) {
   ly_reply *reply;
   ly_batch batch = {worker->serve == NULL ? &request : worker->batch,
                     worker->serve == NULL ? &reply : worker->replies, 0, 0, 0};
-  do {
-    for (collect(worker, &batch);; collect(worker, &batch)) {
-      if (LY_UNLIKELY(ly_load(&worker->room.waiting, seq_cst) != 0)) lanyard__room_made(worker); /* ROOM */
-      if (batch.count == 0) break;
-      run(worker, &batch);
-      if (LY_UNLIKELY(ly_is_foreign(worker))) return NULL; /* not ours to serve: the parent does */
-    }
-  } while (await_requests(worker));
-
-  if (worker->on_stop != NULL) worker->on_stop(worker->context);
-  lanyard__finish(worker);
+  for (;;) {
+    collect(worker, &batch);
+    if (LY_UNLIKELY(ly_load(&worker->room.waiting, seq_cst) != 0)) lanyard__room_made(worker); /* ROOM */
+    if (batch.count > 0) run(worker, &batch);
+    else if (!await_requests(worker)) break;
+  }
+  if (worker->on_stop != NULL && !ly_is_foreign(worker)) worker->on_stop(worker->context);
+  if (!ly_is_foreign(worker)) lanyard__finish(worker);
   return NULL;
 }

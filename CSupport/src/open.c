@@ -157,6 +157,7 @@ lanyard_status lanyard_open(const lanyard_options *options, lanyard_worker **wor
   lanyard_worker *worker = NULL;
   lanyard_status status = create(options, process, &worker);
   if (status != LANYARD_OK) return status;
+  lanyard__register(worker);
   if (!options->lazy) {
     ly_lock(&worker->lock); /* whoever joins reads `thread` under it */
     status = start_thread(worker);
@@ -166,7 +167,6 @@ lanyard_status lanyard_open(const lanyard_options *options, lanyard_worker **wor
       return status;
     }
   }
-  lanyard__register(worker);
   *worker_out = worker;
   return LANYARD_OK;
 }

@@ -47,6 +47,12 @@ typedef struct ly_process {
   _Atomic size_t live_count;    /* written under `lock` */
 } ly_process;
 
+/* Whether this is another process than the one that had this generation of the page. */
+static inline bool ly_process_is_foreign(const ly_process *process, uint64_t generation) {
+  return LY_UNLIKELY(ly_load(&process->generation, relaxed) != generation) || /* GENERATION */
+         (LY_UNLIKELY(process->checks_pid) && process->pid != getpid());
+}
+
 /* This process's page; makes it if there is none. NULL: out of memory. */
 ly_process *lanyard__process_get(void);
 /* This process's page if it has ever opened a worker, else NULL. */

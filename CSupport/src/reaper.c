@@ -13,7 +13,12 @@
  */
 #include "worker.h"
 
-static _Thread_local bool on_reaper;
+/* On the reaper's thread: its process's generation. A child forked by a callback has none. */
+static _Thread_local uint64_t reaper_generation;
+
+static bool is_reaper(const ly_process *process) {
+  return reaper_generation != 0 && !ly_process_is_foreign(process, reaper_generation);
+}
 
 static void append_ended(ly_process *process, ly_closing *first) {
   if (first == NULL) return;
@@ -29,6 +34,7 @@ void lanyard__finish(lanyard_worker *worker) {
   ly_process *process = worker->process;
   worker->tid = ly_thread_id();
   ly_lock(&process->lock);
+  bool closings = worker->closings != NULL;
   append_ended(process, worker->closings);
   worker->closings = NULL;
   ly_happens_before(&worker->finished);
@@ -37,7 +43,7 @@ void lanyard__finish(lanyard_worker *worker) {
   ly_unlock(&process->lock);
   ly_point("finished", worker);
   ly_futex_wake(&worker->finished, INT_MAX);
-  ly_futex_wake(&process->reaper_turn, 1);
+  if (closings) ly_futex_wake(&process->reaper_turn, 1);
   ly_futex_wake(&process->ended_turn, INT_MAX);
 }
 
@@ -108,8 +114,7 @@ static ly_closing *await_closing(ly_process *process) {
 
 static void *reaper_loop(void *argument) {
   ly_process *process = argument;
-  uint64_t generation = ly_load(&process->generation, relaxed);
-  on_reaper = true;
+  reaper_generation = ly_load(&process->generation, relaxed);
   int ignored;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
   lanyard__thread_name("lanyard-reaper");
@@ -120,7 +125,7 @@ static void *reaper_loop(void *argument) {
     void *closed_argument = closing->argument;
     ly_free(closing);
     when_closed(closed_argument, LANYARD_OK);
-    if (ly_load(&process->generation, relaxed) != generation) return NULL; /* it forked, and this is the child */
+    if (ly_process_is_foreign(process, reaper_generation)) return NULL; /* it forked, and this is the child */
     ly_lock(&process->lock);
     process->closings--;
     ly_add(&process->ended_turn, 1, release);
@@ -182,6 +187,7 @@ lanyard_status lanyard_close_async(lanyard_worker *worker, lanyard_close_mode mo
   closing->argument = argument;
 
   lanyard__begin_close(worker, mode);
+  if (ly_is_foreign(worker)) return LANYARD_FORKED; /* a when_room callback forked, and this is the child */
   ly_lock(&worker->lock);
   bool started = worker->started;
   ly_unlock(&worker->lock);
@@ -201,11 +207,11 @@ lanyard_status lanyard_close_async(lanyard_worker *worker, lanyard_close_mode mo
 
 /* Whether a thread is still to come to its end, other than this one. ending_out: one is about to. */
 static bool is_pending(ly_process *process, bool *ending_out, uint32_t *turn_out) {
-  const lanyard_worker *self = lanyard__current;
+  const lanyard_worker *self = ly_self();
   bool pending = false;
   *ending_out = false;
   ly_lock(&process->lock);
-  size_t closings = process->closings - (on_reaper ? 1 : 0);
+  size_t closings = process->closings;
   *turn_out = ly_load(&process->ended_turn, relaxed); /* the lock orders it */
   for (lanyard_worker *worker = process->zombies; worker != NULL; worker = worker->zombie_next) {
     if (worker == self) continue;
@@ -214,7 +220,10 @@ static bool is_pending(ly_process *process, bool *ending_out, uint32_t *turn_out
   }
   if (self != NULL)
     for (const ly_closing *closing = self->closings; closing != NULL; closing = closing->next) closings--;
-  pending = pending || closings != 0 || (process->reaper_runs && !on_reaper && process->closings == 0);
+  /* Not the reaper itself, which answers them; and not a thread in its destructors, which the reaper may
+   * be joining. */
+  if (!is_reaper(process) && !(self != NULL && ly_load(&self->finished, relaxed)))
+    pending = pending || closings != 0 || (process->reaper_runs && process->closings == 0);
   ly_unlock(&process->lock);
   return pending;
 }
@@ -231,6 +240,6 @@ size_t lanyard_quiesce(uint64_t deadline_ns) {
     if (ending) ly_sleep_ns(20000);
     else ly_futex_wait(&process->ended_turn, turn, deadline_ns);
   }
-  if (!on_reaper) join_reaper(process);
+  if (!is_reaper(process)) join_reaper(process);
   return ly_load(&process->live_count, relaxed);
 }

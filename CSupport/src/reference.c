@@ -34,6 +34,7 @@ void lanyard_release(lanyard_worker **variable) {
 
   lanyard__reap(worker->process);
   lanyard__begin_close(worker, LANYARD_DRAIN);
+  if (ly_is_foreign(worker)) return; /* a when_room callback forked, and this is the child */
   if (lanyard__current != worker && lanyard__await_end(worker, LANYARD_FOREVER) == LANYARD_OK)
     lanyard__destroy(worker);
   else

@@ -14,17 +14,14 @@ void lanyard__register(lanyard_worker *worker) {
   ly_unlock(&process->lock);
 }
 
-/* A worker whose thread could not be started was never registered. */
 void lanyard__unregister(lanyard_worker *worker) {
   ly_process *process = worker->process;
   ly_lock(&process->lock);
-  if (worker->is_live) {
-    lanyard_worker *next = worker->live_next, *previous = worker->live_previous;
-    *(previous != NULL ? &previous->live_next : &process->live_first) = next;
-    *(next != NULL ? &next->live_previous : &process->live_last) = previous;
-    worker->is_live = false;
-    ly_store(&process->live_count, ly_load(&process->live_count, relaxed) - 1, relaxed);
-  }
+  lanyard_worker *next = worker->live_next, *previous = worker->live_previous;
+  *(previous != NULL ? &previous->live_next : &process->live_first) = next;
+  *(next != NULL ? &next->live_previous : &process->live_last) = previous;
+  worker->is_live = false;
+  ly_store(&process->live_count, ly_load(&process->live_count, relaxed) - 1, relaxed);
   ly_unlock(&process->lock);
 }
 
@@ -72,7 +69,7 @@ typedef struct ly_report {
 
 static void write_all(int descriptor, const char *text, size_t size) {
   while (size > 0) {
-    ssize_t written = write(descriptor, text, size);
+    ssize_t written = ly_write(descriptor, text, size);
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) return; /* as documented: what it does not take is not written again */
     text += written;

@@ -81,7 +81,13 @@ typedef struct ly_ring {
 
 typedef enum ly_claim { LY_CLAIM_OK, LY_CLAIM_FULL, LY_CLAIM_REFUSED } ly_claim;
 typedef enum ly_peek { LY_PEEK_READY, LY_PEEK_WITHDRAWN, LY_PEEK_NONE } ly_peek;
-typedef enum ly_withdraw { LY_WITHDRAW_OK, LY_WITHDRAW_GONE, LY_WITHDRAW_UNPUBLISHED } ly_withdraw;
+typedef enum ly_withdraw {
+  LY_WITHDRAW_OK,
+  LY_WITHDRAW_FORBIDDEN,
+  LY_WITHDRAW_REPEATED, /* somebody else has withdrawn it, and the consumer has not come by yet */
+  LY_WITHDRAW_GONE,     /* the consumer has taken it, or passed it over */
+  LY_WITHDRAW_UNPUBLISHED
+} ly_withdraw;
 
 static inline uint32_t ly_ring_capacity(const ly_ring *ring) {
   return (uint32_t)((uint64_t)ring->index_mask / LY_STEP) + 1;
@@ -205,19 +211,24 @@ static inline void ly_ring_skip(ly_ring *ring, ly_position head) {
   ly_store(&ring->head, (ly_position)(head + LY_STEP), relaxed);
 }
 
-/* Takes a queued request away from the consumer. OK: it is the caller's to answer. */
-static inline ly_withdraw ly_ring_withdraw(ly_ring *ring, ly_position position, ly_entry *entry_out) {
+/* Takes a queued request away from the consumer, if `may` (NULL: always) allows it for what it is. OK: it
+ * is the caller's to answer. */
+static inline ly_withdraw ly_ring_withdraw(ly_ring *ring, ly_position position,
+                                           bool (*may)(const ly_entry *), ly_entry *entry_out) {
   ly_slot *slot = ly_ring_slot(ring, position);
-  ly_position lap = ly_ring_lap(ring, position);
+  ly_position lap = ly_ring_lap(ring, position), ready = (ly_position)(lap | LY_READY);
   ly_position state = ly_load(&slot->state, acquire); /* PUBLISH */
-  if (state == (ly_position)(lap | LY_READY)) {
+  if (state == ready) {
     *entry_out = ly_slot_read(slot);
     ly_happens_after(slot);
     ly_happens_before(slot);
     ly_point("withdraw", ring);
-    if (ly_cas(&slot->state, &state, (ly_position)(lap | LY_WITHDRAWN), acq_rel, acquire))
-      return LY_WITHDRAW_OK; /* WITHDRAW */
+    bool allowed = may == NULL || may(entry_out);
+    /* Forbidding takes a compare-and-swap too: only that tells that what was read was stable. */
+    if (ly_cas(&slot->state, &state, allowed ? (ly_position)(lap | LY_WITHDRAWN) : ready, acq_rel, acquire))
+      return allowed ? LY_WITHDRAW_OK : LY_WITHDRAW_FORBIDDEN; /* WITHDRAW */
   }
+  if (state == (ly_position)(lap | LY_WITHDRAWN)) return LY_WITHDRAW_REPEATED;
   /* FREE of this lap or less: claimed, but its producer has not published it yet. */
   return ly_before(lap, state) ? LY_WITHDRAW_GONE : LY_WITHDRAW_UNPUBLISHED;
 }

@@ -23,22 +23,24 @@ static ly_waiter *take_waiters(lanyard_worker *worker, uint32_t limit) {
   return taken;
 }
 
-static size_t call_waiters(ly_waiter *waiters, lanyard_status outcome) {
-  size_t count = 0;
-  for (ly_waiter *waiter = waiters, *next; waiter != NULL; waiter = next, count++) {
+/* A callback may drop the caller's last reference, so the worker is not looked at in between. If one
+ * forks and returns in the child, the others are the parent's to call. */
+static void call_waiters(const lanyard_worker *worker, ly_waiter *waiters, lanyard_status outcome) {
+  const ly_process *process = worker->process;
+  uint64_t generation = worker->generation;
+  for (ly_waiter *waiter = waiters, *next; waiter != NULL; waiter = next) {
     ly_waiter called = *waiter;
     next = waiter->next;
     ly_free(waiter);
-    called.function(called.argument, outcome);
+    if (!ly_process_is_foreign(process, generation)) called.function(called.argument, outcome);
   }
-  return count;
 }
 
 /* The worker, or a registrant that found room. At least one is called: the depth that a registrant reads
  * may lag behind the room that it found, and to call one too many is allowed. */
-size_t lanyard__room_call(lanyard_worker *worker) {
+static void call_some(lanyard_worker *worker) {
   uint32_t free = ly_ring_capacity(&worker->ring) - ly_ring_depth(&worker->ring);
-  return call_waiters(take_waiters(worker, free == 0 ? 1 : free), LANYARD_OK);
+  call_waiters(worker, take_waiters(worker, free == 0 ? 1 : free), LANYARD_OK);
 }
 
 /* The worker, when somebody waits and slots were freed. */
@@ -50,13 +52,13 @@ void lanyard__room_made(lanyard_worker *worker) {
     return;
   room->ticked_ns = now;
   wake_producers(room);
-  lanyard__room_call(worker);
+  call_some(worker);
 }
 
 /* The first closer, after it closed the ring. */
 void lanyard__room_close(lanyard_worker *worker) {
   wake_producers(&worker->room);
-  call_waiters(take_waiters(worker, UINT32_MAX), LANYARD_CLOSED);
+  call_waiters(worker, take_waiters(worker, UINT32_MAX), LANYARD_CLOSED);
 }
 
 /* Any thread but the worker's. OK or REFUSED as claim; FULL: the deadline passed. */
@@ -102,6 +104,6 @@ lanyard_status lanyard_when_room(lanyard_worker *worker, lanyard_function functi
     return LANYARD_CLOSED;
   }
   ly_point("when_room", worker);
-  if (ly_ring_has_room(&worker->ring)) lanyard__room_call(worker); /* ROOM */
+  if (ly_ring_has_room(&worker->ring)) call_some(worker); /* ROOM */
   return LANYARD_OK;
 }

@@ -46,14 +46,15 @@ static inline void ly_running_begin(ly_running *running, ly_position first, ly_p
   ly_store(&running->word, LY_RUNNING, release); /* RUN */
 }
 
-/* The worker, when it has run. Returns once no interrupter is left. */
+/* The worker, when it has run. Returns once no interrupter is left. DONE comes first: a hook that is
+ * being waited for may itself ask to cancel, and must learn that it is too late. */
 static inline void ly_running_finish(ly_running *running, ly_position end) {
   ly_point("finishing", running);
   uint32_t word = ly_and(&running->word, (uint32_t)~LY_RUNNING, acq_rel);
+  ly_store(&running->done, end, release); /* DONE */
   for (word &= (uint32_t)~LY_RUNNING; word != 0; word = ly_load(&running->word, acquire)) /* LEAVE */
     ly_futex_wait(&running->word, word, LANYARD_FOREVER);
   ly_happens_after(running);
-  ly_store(&running->done, end, release); /* DONE */
 }
 
 /* The worker: requests that were answered without running. */

@@ -204,6 +204,14 @@ static inline void ly_pause(void) {
 
 /* --------------------------------------------------------------------------------- waits and wakes */
 
+/* Where a long has 32 bits, time_t may have 64: then the call has another name. */
+#if defined(SYS_futex_time64) && ULONG_MAX == 0xffffffffUL
+#define LY_SYS_FUTEX (sizeof(time_t) == 8 ? SYS_futex_time64 : SYS_futex)
+#else
+#define LY_SYS_FUTEX SYS_futex
+#endif
+
+
 /* Sleeps while *word == expected. Returns ETIMEDOUT once the deadline has passed; 0 otherwise, also for a
  * signal or for no reason at all: the caller looks at the word again, in a loop. */
 static inline int ly_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
@@ -213,7 +221,7 @@ static inline int ly_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint6
     deadline = ly_timespec(deadline_ns);
     limit = &deadline;
   }
-  long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, limit, NULL,
+  long result = syscall(LY_SYS_FUTEX, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, limit, NULL,
                         FUTEX_BITSET_MATCH_ANY);
   if (result == 0) return 0;
   ly_assert(errno == EAGAIN || errno == EINTR || errno == ETIMEDOUT);
@@ -223,7 +231,7 @@ static inline int ly_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint6
 /* Wakes up to `count` sleepers. The word may be dead already: the kernel only uses its address. */
 static inline void ly_futex_wake(_Atomic uint32_t *word, int count) {
   LY_REPLACED_VOID(futex_wake, word, count);
-  syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0);
+  syscall(LY_SYS_FUTEX, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0);
 }
 
 /* ----------------------------------------------------------------------------------------- locks */
@@ -285,6 +293,17 @@ static inline void ly_thread_join(pthread_t thread) {
   pthread_setcancelstate(state, &state);
   ly_assert(failed == 0);
   (void)failed;
+}
+
+/* write(2), which is a cancellation point too. */
+static inline ssize_t ly_write(int descriptor, const void *bytes, size_t size) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  ssize_t written = write(descriptor, bytes, size);
+  int error = errno;
+  pthread_setcancelstate(state, &state);
+  errno = error;
+  return written;
 }
 
 static inline pid_t ly_thread_id(void) { return (pid_t)syscall(SYS_gettid); }

@@ -94,7 +94,7 @@ static lanyard_status call_inline(lanyard_worker *worker, lanyard_function funct
  * interrupted if it runs. */
 static bool give_up(lanyard_worker *worker, ly_position position) {
   ly_entry entry;
-  if (ly_ring_withdraw(&worker->ring, position, &entry) == LY_WITHDRAW_OK) {
+  if (ly_ring_withdraw(&worker->ring, position, NULL, &entry) == LY_WITHDRAW_OK) {
     ly_add(&worker->timed_out, 1, relaxed);
     return true;
   }
@@ -116,8 +116,10 @@ lanyard_status lanyard_call_until(lanyard_worker *worker, lanyard_function funct
   status = submit(worker, entry, (ly_terms){true, deadline_ns}, NULL, &position);
   if (status == LANYARD_OK) {
     bool answered = ly_reply_wait(&reply, &worker->bells, &worker->reply_spin, deadline_ns);
-    if (!answered && !give_up(worker, position))
+    if (!answered && !give_up(worker, position)) {
+      if (ly_is_foreign(worker)) return LANYARD_FORKED; /* the hook forked, and this is the child */
       ly_reply_wait(&reply, &worker->bells, &worker->reply_spin, LANYARD_FOREVER);
+    }
     status = reply.outcome;
   }
   ly_reply_destroy(&reply);

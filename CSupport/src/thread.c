@@ -40,7 +40,7 @@ static int create(pthread_t *thread, const pthread_attr_t *attributes, void *(*s
 lanyard_status lanyard__thread_start(pthread_t *thread_out, size_t stack_size_bytes,
                                      void *(*start)(void *), void *argument) {
   pthread_attr_t attributes;
-  if (ly_attributes_init(&attributes) != 0) return LANYARD_NO_MEMORY;
+  if (ly_attributes_init(&attributes) != 0) return LANYARD_NO_THREAD;
   lanyard_status status = LANYARD_NO_THREAD;
   sigset_t mask, old;
   fill_mask(&mask);

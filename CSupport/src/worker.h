@@ -83,13 +83,17 @@ struct lanyard_worker {
   bool is_live;
 };
 
-/* The worker whose thread this is, or NULL. */
+/* The worker whose thread this is, or NULL. In a child that a request forked it is still the parent's. */
 extern _Thread_local lanyard_worker *lanyard__current;
 
 static inline bool ly_is_foreign(const lanyard_worker *worker) {
-  const ly_process *process = worker->process;
-  return LY_UNLIKELY(ly_load(&process->generation, relaxed) != worker->generation) || /* GENERATION */
-         (LY_UNLIKELY(process->checks_pid) && process->pid != getpid());
+  return ly_process_is_foreign(worker->process, worker->generation);
+}
+
+/* This process's worker whose thread this is, or NULL. */
+static inline lanyard_worker *ly_self(void) {
+  lanyard_worker *self = lanyard__current;
+  return self == NULL || ly_is_foreign(self) ? NULL : self;
 }
 
 #if LANYARD_DEBUG
@@ -143,7 +147,6 @@ void lanyard__reap(ly_process *process);
 
 /* room.c */
 void lanyard__room_made(lanyard_worker *worker);
-size_t lanyard__room_call(lanyard_worker *worker);
 void lanyard__room_close(lanyard_worker *worker);
 ly_claim lanyard__room_wait(lanyard_worker *worker, uint64_t deadline_ns, ly_position *position_out);
 

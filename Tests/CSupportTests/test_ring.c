@@ -69,12 +69,12 @@ TEST(c5_withdrawn_slot_is_passed_over_and_used_again) {
     ly_position first = lap * 2 * LY_STEP;
     ly_entry entry;
     CHECK(push(&ring, 1) && push(&ring, 2) && !push(&ring, 3));
-    CHECK_EQUAL(ly_ring_withdraw(&ring, first, &entry), LY_WITHDRAW_OK);
-    CHECK_EQUAL(ly_ring_withdraw(&ring, first, &entry), LY_WITHDRAW_GONE);
+    CHECK_EQUAL(ly_ring_withdraw(&ring, first, NULL, &entry), LY_WITHDRAW_OK);
+    CHECK_EQUAL(ly_ring_withdraw(&ring, first, NULL, &entry), LY_WITHDRAW_REPEATED);
     CHECK(!push(&ring, 3)); /* the slot comes back with its turn */
     CHECK_EQUAL(ly_ring_peek(&ring, first, &entry), LY_PEEK_WITHDRAWN);
     ly_ring_skip(&ring, first);
-    CHECK_EQUAL(ly_ring_withdraw(&ring, first, &entry), LY_WITHDRAW_GONE);
+    CHECK_EQUAL(ly_ring_withdraw(&ring, first, NULL, &entry), LY_WITHDRAW_GONE);
     CHECK_EQUAL(pop(&ring), 2);
   }
 }

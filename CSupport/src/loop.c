@@ -104,9 +104,13 @@ static void run(lanyard_worker *worker, ly_batch *batch) {
     if (batch->replies[i] != NULL) ly_reply_answer(batch->replies[i], &worker->bells, LANYARD_OK);
 }
 
-static bool head_is_ready(const void *argument) {
-  const lanyard_worker *worker = argument;
+static bool head_is_ready(const lanyard_worker *worker) {
   return ly_ring_peek_any(&worker->ring, ly_load(&worker->ring.head, relaxed));
+}
+
+/* What ends a spin. It looks at the head's slot and not at the tail, which every producer is writing. */
+static bool has_news(const void *worker) {
+  return head_is_ready(worker) || ly_load(&((const lanyard_worker *)worker)->closing, relaxed);
 }
 
 /* A producer has claimed the head and not published it: a few instructions away if it runs, and if it
@@ -119,7 +123,6 @@ static void await_publication(unsigned turn) {
 
 static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
   uint64_t begin = ly_now_ns();
-  if (ly_spin_look(&worker->spin, head_is_ready, worker)) return;
   if (!ly_park_sleep(&worker->park, &worker->ring, tail)) return;
   ly_bump(&worker->parks, 1);
   uint64_t woken = ly_load(&worker->park.woken_ns, relaxed); /* WAKE orders it */
@@ -129,6 +132,7 @@ static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
 /* Returns when there may be something to collect; false when there never will be again. */
 static bool await_requests(lanyard_worker *worker) {
   ly_ring *ring = &worker->ring;
+  if (ly_load(&worker->room.waiting, relaxed) == 0) ly_spin_look(&worker->spin, has_news, worker);
   for (unsigned turn = 0; !ly_is_foreign(worker); turn++) {
     if (head_is_ready(worker)) return true;
     ly_position tail = ly_load(&ring->tail, seq_cst);

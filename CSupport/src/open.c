@@ -71,7 +71,7 @@ static void exempt_atomics(lanyard_worker *worker) {
   ly_exempt(&worker->bells, sizeof worker->bells);
   ly_exempt(&worker->cancelled, sizeof(_Atomic uint64_t) * 3);
   ly_exempt(&worker->strong, sizeof(_Atomic uint64_t) * 2);
-  ly_exempt(&worker->discards, sizeof(_Atomic uint32_t) * 3);
+  ly_exempt(&worker->discards, sizeof(_Atomic uint32_t) * 4);
   (void)worker;
 }
 

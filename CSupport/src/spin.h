@@ -44,7 +44,7 @@ static inline bool ly_spin_look(ly_spin *spin, bool (*found)(const void *subject
     ly_store(&spin->skips, skips - 1, relaxed);
     return found(subject);
   }
-  uint64_t begin = ly_now_ns(), before = begin;
+  uint64_t begin = 0; /* the clock costs as much as a look: it is read after the first few */
   for (;;) {
     for (int look = 0; look < LY_SPIN_LOOKS; look++) {
       if (found(subject)) {
@@ -53,23 +53,25 @@ static inline bool ly_spin_look(ly_spin *spin, bool (*found)(const void *subject
       }
       ly_pause();
     }
+    uint64_t before = ly_now_ns();
+    if (begin == 0) begin = before;
     ly_yield();
     uint64_t now = ly_now_ns();
     if (now - begin >= budget) return found(subject);
-    if (now - before > LY_SPIN_YIELD_NS + LY_SPIN_LOOKS * 100) {
+    if (now - before > LY_SPIN_YIELD_NS) {
       uint32_t next = ly_load(&spin->skips_next, relaxed);
       ly_store(&spin->skips, next, relaxed);
       ly_store(&spin->skips_next, next < LY_SPIN_SKIPS_MAX ? next * 2 : next, relaxed);
       return found(subject);
     }
-    before = now;
   }
 }
 
-/* What we slept for came `gap_ns` after we had begun to look. */
-static inline void ly_spin_slept(ly_spin *spin, uint64_t gap_ns) {
+/* We looked in vain, and what we then slept for came `slept_ns` later. */
+static inline void ly_spin_slept(ly_spin *spin, uint64_t slept_ns) {
   uint32_t budget = ly_load(&spin->budget_ns, relaxed);
-  ly_store(&spin->budget_ns, gap_ns > spin->full_ns ? budget / 2 : spin->full_ns, relaxed);
+  bool soon = slept_ns + budget <= spin->full_ns;
+  ly_store(&spin->budget_ns, soon ? spin->full_ns : budget / 2, relaxed);
 }
 
 #endif

@@ -69,6 +69,7 @@ struct lanyard_worker {
   alignas(LY_LINE) _Atomic uint64_t strong;
   _Atomic uint64_t memory;
   _Atomic uint32_t discards; /* set by a DISCARD close, read by the worker */
+  _Atomic uint32_t closing;  /* only a hint that ends a spin: LY_CLOSED in the tail decides */
   _Atomic uint32_t finished; /* futex: the thread has nothing left to do but to return */
   _Atomic uint32_t join;     /* futex: LY_UNJOINED, LY_JOINING, LY_JOINED */
   pthread_mutex_t lock;

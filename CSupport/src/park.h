@@ -1,6 +1,6 @@
 /* park.h - the worker's sleep, and the wake-up that cannot be lost.
  *
- * One word: AWAKE, PARKED, and PARKED only ever while the worker has decided to sleep.
+ * One word: AWAKE, or PARKED from when the worker has decided to sleep until somebody wakes it.
  *
  * Orderings
  *   PARK   producer: claims a slot or closes (seq_cst RMW of the ring's tail), then loads the word (seq_cst)
@@ -45,6 +45,7 @@ static inline void ly_park_wake(ly_park *park) {
 /* The worker: sleeps unless the tail is no longer what it was when the ring was found empty. Returns
  * false, without sleep, if there is news. */
 static inline bool ly_park_sleep(ly_park *park, ly_ring *ring, ly_position empty_tail) {
+  ly_point("idle", park);
   ly_store(&park->word, LY_PARKED, seq_cst); /* PARK */
   ly_point("parking", park);
   if (ly_load(&ring->tail, seq_cst) != empty_tail) { /* PARK */

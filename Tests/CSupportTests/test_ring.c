@@ -161,6 +161,27 @@ TEST(c1_submit_between_parked_and_look_is_served) {
 }
 
 /*   worker                          producer
+ *   finds the ring empty
+ *                                   claims, publishes, finds AWAKE, does not wake
+ *   says PARKED, looks again: news                                       nothing else wakes it after */
+static bool one_ran(void *log) { return ran(log) == 1; }
+
+TEST(c1_submit_before_parked_is_found_by_the_second_look) {
+  run_log log = {.lock = PTHREAD_MUTEX_INITIALIZER};
+  numbered request = {&log, 1};
+  gate_arm(0, "worker", "idle");
+  lanyard_worker *worker = open_with(4, 0);
+  gate_await(0);
+  CHECK_EQUAL(lanyard_submit(worker, record, &request, NULL), LANYARD_OK);
+  lanyard_stats stats = {.size = sizeof stats};
+  CHECK_EQUAL(lanyard_get_stats(worker, &stats), LANYARD_OK);
+  CHECK_EQUAL(stats.wakes, 0);
+  gate_open(0);
+  CHECK(eventually(one_ran, &log));
+  lanyard_release(&worker);
+}
+
+/*   worker                          producer
  *                                   claims ... and stands
  *   says PARKED, looks: the tail moved, so it waits for the publication and does not sleep
  *                                   publishes; finds AWAKE and does not wake */

@@ -19,6 +19,7 @@
 #include <lanyard.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -82,5 +83,24 @@ uint64_t after(uint64_t duration_ns); /* a deadline from now */
 /* Runs a function in a child process; the child's exit status, or 256 + the signal that ended it, or -1
  * when it took longer than `limit_ms` and was killed. The function's result is the exit status. */
 int run_in_child(int (*function)(void *argument), void *argument, unsigned limit_ms);
+
+/* Runs checks in a child process, which ends with _exit. What fails there fails the test here. */
+bool checks_hold_in_child(void (*function)(void *argument), void *argument, unsigned limit_ms);
+
+/* A request that holds its worker until the test lets it go on: latch_request with a test_latch. */
+typedef struct test_latch {
+  sem_t entered, left;
+} test_latch;
+void latch_init(test_latch *latch);
+void latch_request(void *latch, lanyard_status outcome);
+void latch_await(test_latch *latch); /* until the request stands there */
+void latch_open(test_latch *latch);  /* may come first */
+void latch_destroy(test_latch *latch);
+
+/* The calling thread's signal mask as the kernel has it: bit n - 1 is signal n. */
+uint64_t signal_mask(void);
+
+/* How many tests this program has. */
+size_t test_total(void);
 
 #endif

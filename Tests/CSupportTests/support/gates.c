@@ -36,8 +36,11 @@ static void wait_for_change(void) {
   pthread_cond_timedwait(&changed, &lock, &limit);
 }
 
+/* A held thread that is cancelled is still held: the wait must not end its life with the lock. */
 static void at_point(const char *name, const void *subject) {
   (void)subject;
+  int cancel_state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
   pthread_mutex_lock(&lock);
   for (int i = 0; i < GATES_MAX; i++) {
     gate *here = &gates[i];
@@ -52,6 +55,7 @@ static void at_point(const char *name, const void *subject) {
     while (here->armed && !here->open) wait_for_change();
   }
   pthread_mutex_unlock(&lock);
+  pthread_setcancelstate(cancel_state, &cancel_state);
 }
 
 void gate_arm_after(int index, const char *thread, const char *point, unsigned skip) {
@@ -63,8 +67,10 @@ void gate_arm_after(int index, const char *thread, const char *point, unsigned s
 
 void gate_arm(int index, const char *thread, const char *point) { gate_arm_after(index, thread, point, 0); }
 
+static uint64_t patience(void) { return after(20 * SECONDS * (tool_is("native") ? 1 : 10)); }
+
 bool gate_await(int index) {
-  uint64_t deadline = after(20 * SECONDS * (tool_is("native") ? 1 : 10));
+  uint64_t deadline = patience();
   pthread_mutex_lock(&lock);
   while (!gates[index].reached && lanyard_now_ns() < deadline) wait_for_change();
   bool reached = gates[index].reached;
@@ -84,6 +90,136 @@ void gate_open(int index) {
   gates[index].open = true;
   pthread_cond_broadcast(&changed);
   pthread_mutex_unlock(&lock);
+}
+
+/* ---------------------------------------------------------------------------------------- watching */
+
+enum { SLEEPERS_MAX = 64, TURNERS_MAX = 8 };
+
+static struct {
+  const volatile void *sleepers[SLEEPERS_MAX]; /* the words slept on; NULL: unused */
+  struct {
+    const char *thread;
+    unsigned count;
+  } turns[TURNERS_MAX];
+  unsigned joiners;
+} watched;
+
+static unsigned count_sleepers(const volatile void *word) {
+  unsigned count = 0;
+  for (int i = 0; i < SLEEPERS_MAX; i++) count += watched.sleepers[i] == word;
+  return count;
+}
+
+static void replace_sleeper(const volatile void *old, const volatile void *fresh) {
+  pthread_mutex_lock(&lock);
+  int i = 0;
+  while (i < SLEEPERS_MAX && watched.sleepers[i] != old) i++;
+  if (i == SLEEPERS_MAX) abort();
+  watched.sleepers[i] = fresh;
+  pthread_cond_broadcast(&changed);
+  pthread_mutex_unlock(&lock);
+}
+
+/* As ly_futex_wait() has it. Between the note and the sleep the word may change; then there is no sleep. */
+static int watched_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
+  struct timespec deadline = ly_timespec(deadline_ns);
+  replace_sleeper(NULL, word);
+  long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected,
+                        deadline_ns == LANYARD_FOREVER ? NULL : &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+  int failed = result == 0 ? 0 : errno;
+  replace_sleeper(word, NULL);
+  return failed == ETIMEDOUT ? ETIMEDOUT : 0;
+}
+
+static unsigned *turns_of(const char *thread) {
+  int i = 0;
+  while (i < TURNERS_MAX && watched.turns[i].thread != NULL && strcmp(watched.turns[i].thread, thread) != 0) i++;
+  if (i == TURNERS_MAX) abort();
+  watched.turns[i].thread = thread;
+  return &watched.turns[i].count;
+}
+
+static void count_turn(void) {
+  pthread_mutex_lock(&lock);
+  ++*turns_of(thread_name());
+  pthread_cond_broadcast(&changed);
+  pthread_mutex_unlock(&lock);
+}
+
+static void watched_yield(void) {
+  count_turn();
+  sched_yield();
+}
+
+static void watched_sleep(uint64_t duration_ns) {
+  count_turn();
+  int cancel_state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+  struct timespec duration = ly_timespec(duration_ns);
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &duration, NULL);
+  pthread_setcancelstate(cancel_state, &cancel_state);
+}
+
+static void change_joiners(unsigned by) {
+  pthread_mutex_lock(&lock);
+  watched.joiners += by;
+  pthread_cond_broadcast(&changed);
+  pthread_mutex_unlock(&lock);
+}
+
+static int watched_join(pthread_t thread) {
+  int cancel_state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+  change_joiners(1u);
+  int failed = pthread_join(thread, NULL);
+  change_joiners(UINT_MAX);
+  pthread_setcancelstate(cancel_state, &cancel_state);
+  return failed;
+}
+
+bool await_sleepers(const volatile void *word, unsigned count) {
+  uint64_t deadline = patience();
+  pthread_mutex_lock(&lock);
+  while (count_sleepers(word) != count && lanyard_now_ns() < deadline) wait_for_change();
+  unsigned sleepers = count_sleepers(word);
+  pthread_mutex_unlock(&lock);
+  return CHECK_EQUAL(sleepers, count);
+}
+
+bool await_turns(const char *thread, unsigned count) {
+  uint64_t deadline = patience();
+  pthread_mutex_lock(&lock);
+  unsigned before = *turns_of(thread);
+  while (*turns_of(thread) - before < count && lanyard_now_ns() < deadline) wait_for_change();
+  bool turned = *turns_of(thread) - before >= count;
+  pthread_mutex_unlock(&lock);
+  return CHECK(turned);
+}
+
+bool await_joiner(void) {
+  uint64_t deadline = patience();
+  pthread_mutex_lock(&lock);
+  while (watched.joiners == 0 && lanyard_now_ns() < deadline) wait_for_change();
+  bool joins = watched.joiners != 0;
+  pthread_mutex_unlock(&lock);
+  return CHECK(joins);
+}
+
+void watch_begin(void) {
+  lanyard__hooks.futex_wait = watched_futex_wait;
+  lanyard__hooks.yield = watched_yield;
+  lanyard__hooks.sleep_ns = watched_sleep;
+  lanyard__hooks.thread_join = watched_join;
+}
+
+/* These hooks may change only while no worker runs. */
+void watch_end(void) {
+  if (!CHECK_EQUAL(lanyard_quiesce(patience()), 0)) return;
+  lanyard__hooks.futex_wait = NULL;
+  lanyard__hooks.yield = NULL;
+  lanyard__hooks.sleep_ns = NULL;
+  lanyard__hooks.thread_join = NULL;
 }
 
 void gates_begin(void) {

@@ -12,7 +12,8 @@
  * Points of the core, in the file of their name:
  *   claimed, published            submit: after the claim, after the publication
  *   room_wait, when_room          about to sleep on a full ring; a waiter was registered
- *   parking, wake                 the worker has said that it sleeps, before it looks again; a waker won
+ *   idle, parking, wake           the worker found nothing and is about to say that it sleeps; has said
+ *                                 so, before it looks again; a waker won
  *   taking, taken, finishing      the worker, before and after taking a request; after running it
  *   answering, answered           around the exchange that answers a call
  *   withdraw, interrupting        cancel: before its compare-and-swap; inside, before the hook is called
@@ -35,6 +36,19 @@ bool gate_await(int gate);
 /* Whether a thread stands or stood at the gate. */
 bool gate_was_reached(int gate);
 void gate_open(int gate);
+
+/* Watches the core's threads where there is no point: asleep on a word of the core, in a loop that yields or
+ * naps, or in pthread_join. From watch_begin(), before the test opens its first worker, to watch_end(), which
+ * waits for the end of the last one. The waits fail the test after 20 s (more under tools). */
+void watch_begin(void);
+void watch_end(void);
+/* Waits until `count` threads sleep on the word. */
+bool await_sleepers(const volatile void *word, unsigned count);
+/* Waits until threads of that name have yielded or napped `count` times more. */
+bool await_turns(const char *thread, unsigned count);
+/* Waits until a thread is inside pthread_join. */
+bool await_joiner(void);
+
 /* Once, before all tests. */
 void gates_begin(void);
 /* Opens and disarms all, ends faults and chaos. The harness does it after each test. */

@@ -1,0 +1,192 @@
+// The boxes that cross into C: what a request does, and who may answer it.
+//
+// A box never refers to the `Worker`, or else a request that waits would keep alive the very object whose
+// end it waits for. It lives as long as somebody may still touch it: the C core holds one reference from
+// the accepted submit until it has called `answer`, the line of those that wait for room holds one while
+// the request stands in it, and the frame of `run` holds one until it returns.
+//
+// Every request is answered exactly once, by the one who owns its answer:
+//
+//   unsubmitted --- refused by the core ------------------------------> the submitter answers
+//        |     \--- stands in the line -- leaves it, under its lock --> whoever took it out answers
+//        v
+//     accepted ---- runs, is discarded, is withdrawn in the ring -----> the core answers, through `answer`
+//
+// `WithdrawableRequest.phase` decides only who has to carry out a withdrawal. Its three states are
+// `unsubmitted`, `accepted` and withdrawn, the last one in two colours for the two reasons:
+//
+//   unsubmitted -> accepted     by the submitter, once the core has accepted it and the ticket is noted
+//   unsubmitted -> withdrawn    by the withdrawer, who then answers it if it finds it in the line.
+//                               Otherwise the submitter finds out: before it submits, under the line's
+//                               lock, or when it fails to go to `accepted`; then it cancels by the ticket.
+//   accepted    -> withdrawn    by the withdrawer, who then cancels by the ticket
+//
+// Orderings
+//   TICKET  submitter: release CAS unsubmitted -> accepted  ->  withdrawer: acquire load or CAS of `phase`
+//           the withdrawer reads the ticket that the submitter wrote.
+//   REASON  withdrawer: release CAS to cancelled or expired ->  whoever answers: acquire load of `phase`
+//           nothing but the reason itself is read through it.
+//   BODY    everything else in a box is written before the submit and handed on by the core's own promise
+//           (before an accepted submit happens before the request) or by the line's lock.
+
+import Synchronization
+
+/// What became of a request.
+enum Outcome {
+  /// This is the worker's thread: do the work.
+  case run
+  /// It will never run, for this reason.
+  case refused(WorkerError)
+  /// It will never run, because it was withdrawn.
+  case withdrawn
+}
+
+/// A request as the core sees it: something that is answered once.
+///
+/// @unchecked: the core calls `answer` once, after everything that was written before the submit; the
+/// subclasses say who touches their fields when.
+class Request: @unchecked Sendable {
+  /// Called exactly once, with no lock held.
+  func answer(_ outcome: Outcome) {
+    preconditionFailure("a subclass overrides this")
+  }
+}
+
+/// A closure that nobody waits for.
+final class ClosureRequest: Request, @unchecked Sendable {
+  // Written before the submit, read by the one answer (BODY).
+  private let body: () -> Void
+
+  init(_ body: sending @escaping () -> Void) {
+    self.body = body
+  }
+
+  override func answer(_ outcome: Outcome) {
+    if case .run = outcome { body() }
+  }
+}
+
+/// A request that its caller may withdraw before it starts.
+class WithdrawableRequest: Request, @unchecked Sendable {
+  enum Phase: UInt8, AtomicRepresentable {
+    case unsubmitted, accepted, cancelled, expired
+  }
+
+  /// Why a request is withdrawn.
+  enum Reason {
+    case cancelled, expired
+
+    fileprivate var phase: Phase { self == .cancelled ? .cancelled : .expired }
+  }
+
+  private let phase = Atomic<Phase>(.unsubmitted)
+
+  // Written by the submitter before it goes to `accepted`, read by the withdrawer after it saw that (TICKET).
+  private var ticket: WorkerHandle.Ticket = 0
+
+  /// Where it stands in the line for room; nil where it does not. Only under that line's lock.
+  var place: TicketQueue<WithdrawableRequest>.Ticket?
+
+  /// The reason for which it was withdrawn, if it was (REASON).
+  var reason: Reason? {
+    switch phase.load(ordering: .acquiring) {
+    case .unsubmitted, .accepted: nil
+    case .cancelled: .cancelled
+    case .expired: .expired
+    }
+  }
+
+  /// The submitter's word that the core has accepted it. A withdrawal that came meanwhile is carried out.
+  func wasAccepted(as ticket: WorkerHandle.Ticket, by handle: WorkerHandle) {
+    self.ticket = ticket
+    let (exchanged, _) = phase.compareExchange(  // TICKET
+      expected: .unsubmitted, desired: .accepted, ordering: .acquiringAndReleasing)
+    if !exchanged { handle.cancel(ticket) }
+  }
+
+  /// Withdraws it if it has not started. Answers it at once, on this thread, unless it is just being
+  /// submitted; then the submitter does. Without effect if it runs or was answered or withdrawn before.
+  ///
+  /// The caller owns a reference to the worker.
+  func withdraw(_ reason: Reason, from line: RoomLine) {
+    var seen = Phase.unsubmitted
+    while true {
+      let (exchanged, found) = phase.compareExchange(  // TICKET, REASON
+        expected: seen, desired: reason.phase, ordering: .acquiringAndReleasing)
+      if exchanged { break }
+      guard found == .unsubmitted || found == .accepted else { return }
+      seen = found
+    }
+    if seen == .accepted {
+      line.handle.cancel(ticket)
+    } else if line.leave(self) {
+      answer(.withdrawn)
+    }
+  }
+}
+
+/// A closure whose caller waits for its result.
+final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked Sendable {
+  typealias Body = () throws(Failure) -> sending Success
+
+  // Both are written before the submit and taken by the one answer (BODY). What is not run keeps its body
+  // until the box goes, which is not under the task's own lock, as the answer to a cancellation may be.
+  private var body: Body?
+  private var continuation: CheckedContinuation<Transfer<Success>, any Error>?
+
+  /// When it must have started, on the core's clock.
+  private let deadline: WorkerHandle.Nanoseconds
+
+  init(deadline: WorkerHandle.Nanoseconds, _ body: sending @escaping Body) {
+    self.body = consume body
+    self.deadline = deadline
+  }
+
+  /// The submitter's first step, before anybody else may answer.
+  func resume(_ continuation: CheckedContinuation<Transfer<Success>, any Error>) {
+    self.continuation = continuation
+  }
+
+  override func answer(_ outcome: Outcome) {
+    let result: Result<Transfer<Success>, any Error> =
+      switch outcome {
+      case .run where deadline <= WorkerHandle.now: .failure(WorkerError(.deadlineExceeded))
+      case .run: perform()
+      case .refused(let error): .failure(error)
+      case .withdrawn where reason == .expired: .failure(WorkerError(.deadlineExceeded))
+      case .withdrawn: .failure(CancellationError())
+      }
+    guard let continuation else {
+      preconditionFailure("answered before it was submitted, or twice")
+    }
+    self.continuation = nil
+    continuation.resume(with: result)
+  }
+
+  /// Runs the body. What it captured goes here, on the worker, before the caller hears of the result.
+  private func perform() -> Result<Transfer<Success>, any Error> {
+    guard let body else { preconditionFailure("run twice") }
+    self.body = nil
+    do {
+      return .success(Transfer(try body()))
+    } catch {
+      return .failure(error)
+    }
+  }
+}
+
+/// Carries a result to the one task that waits for it.
+///
+/// @unchecked: it is made from a value that was sent, and its value is taken by that one task.
+struct Transfer<Value>: @unchecked Sendable {
+  // Sent in, and read once by the receiver, so no two threads ever share it.
+  nonisolated(unsafe) private let value: Value
+
+  init(_ value: sending Value) {
+    unsafe self.value = value
+  }
+
+  consuming func take() -> sending Value {
+    unsafe value
+  }
+}

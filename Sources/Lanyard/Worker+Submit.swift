@@ -1,0 +1,115 @@
+// Handing closures to a worker: awaited, fire and forget, and blocking.
+//
+// `run` is where most of the care goes. The box of the request does not refer to the worker; what keeps the
+// worker alive while a request of `run` waits is that `run` is a method on it, whose caller holds it. The
+// cancellation handler may use the handle for the same reason: the runtime does not let `run` return while
+// the handler runs.
+
+extension Worker {
+  /// Runs a closure on the worker's thread and returns its result.
+  ///
+  /// Closures run one at a time, in the order in which the worker accepted them. When the ring is full the
+  /// caller suspends, behind those who came before; no thread is blocked.
+  ///
+  /// - Parameters:
+  ///   - deadline: The instant after which a closure that has not started is dropped. It spans the wait
+  ///     for room and the wait in the ring.
+  ///   - body: The work. It may block; it must not wait for this same worker.
+  /// - Returns: What `body` returned.
+  /// - Throws: ``WorkerError`` with code `closed`, `deadlineExceeded`, `noThread` (where the configuration
+  ///   is `lazy`), `noMemory` or `forked`; `CancellationError` if the task was cancelled before `body`
+  ///   started; otherwise whatever `body` throws, as itself.
+  ///
+  /// **Threads.** Call from any task. `body` runs on the worker's thread, outside any lock.
+  /// **Blocking.** Never: the task suspends.
+  /// **Cancellation.** Before `body` starts it is dropped and the task leaves at once, whatever the worker
+  /// is doing. Afterwards it runs to its end and its result is returned.
+  /// **Lifetime.** The worker stays open until the call returns.
+  /// **After close.** Throws `closed`.
+  public nonisolated(nonsending) func run<Result, Failure: Error>(
+    deadline: ContinuousClock.Instant? = nil,
+    _ body: sending @escaping () throws(Failure) -> sending Result
+  ) async throws -> sending Result {
+    // Consumed: only the box holds the closure then, and what it captured goes on the worker, not here.
+    guard let deadline else {
+      return try await perform(RunRequest(deadline: WorkerHandle.forever, consume body))
+    }
+    let request = RunRequest(deadline: WorkerHandle.nanoseconds(at: deadline), consume body)
+    // A child task: it has ended, on whatever way out, before this returns.
+    async let _: Void = expire(request, at: deadline)
+    return try await perform(request)
+  }
+
+  private nonisolated(nonsending) func perform<Result, Failure: Error>(
+    _ request: RunRequest<Result, Failure>
+  ) async throws -> sending Result {
+    try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        request.resume(continuation)
+        line.submit(request)
+      }
+    } onCancel: {
+      request.withdraw(.cancelled, from: line)
+    }.take()
+  }
+
+  private func expire(_ request: WithdrawableRequest, at deadline: ContinuousClock.Instant) async {
+    do {
+      try await Task.sleep(until: deadline, clock: .continuous)
+      request.withdraw(.expired, from: line)
+    } catch {
+      // The request was answered, or its task was cancelled: there is nothing left to expire.
+    }
+  }
+
+  /// Hands over a closure that nobody waits for. Never waits.
+  ///
+  /// It is refused as long as callers of ``run(deadline:_:)`` wait for room: they came first.
+  ///
+  /// - Parameter body: The work. It may block; it must not wait for this same worker. Once accepted it
+  ///   runs exactly once, or never if a close discards it; what it captured is released in either case.
+  /// - Throws: ``WorkerError`` with code `full`, `closed`, `noThread` (where the configuration is `lazy`)
+  ///   or `forked`. Nothing is kept of `body` then.
+  ///
+  /// **Threads.** Call from anywhere, the worker's own thread included. `body` runs on the worker's
+  /// thread, outside any lock, after everything that was accepted before.
+  /// **Blocking.** Never.
+  /// **Cancellation.** None.
+  /// **After close.** Throws `closed`.
+  public func submit(_ body: sending @escaping () -> Void) throws(WorkerError) {
+    guard line.isEmpty else { throw WorkerError(isClosed ? .closed : .full) }
+    switch handle.trySubmit(ClosureRequest(body)) {
+    case .accepted: return
+    case .full: throw WorkerError(.full)
+    case .refused(let error): throw error
+    }
+  }
+
+  /// Runs a closure on the worker's thread and blocks until it has run.
+  ///
+  /// - Parameter body: The work. It may use what this thread may use, which waits for it.
+  /// - Returns: What `body` returned.
+  /// - Throws: ``WorkerError`` with code `closed`, `noThread` (where the configuration is `lazy`) or
+  ///   `forked`; otherwise whatever `body` throws, as itself.
+  ///
+  /// **Threads.** On the worker's own thread `body` runs at once, inside the request that calls.
+  /// **Blocking.** Blocks this thread while the ring is full, while others run before it, and while it
+  /// runs. Two workers that call each other wait for ever, like any two threads.
+  /// **Cancellation.** None.
+  /// **After close.** Throws `closed`.
+  @available(*, noasync, message: "use 'await run', which blocks no thread")
+  public func call<Result, Failure: Error>(
+    _ body: () throws(Failure) -> Result
+  ) throws -> Result {
+    var result: Swift.Result<Result, Failure>?
+    try handle.call {
+      do throws(Failure) {
+        result = .success(try body())
+      } catch {
+        result = .failure(error)
+      }
+    }
+    guard let result else { preconditionFailure("the core returned before the closure had run") }
+    return try result.get()
+  }
+}

@@ -1,0 +1,140 @@
+// One background thread that serves requests one at a time, and whose end cannot be forgotten.
+//
+// The thread belongs to the C core and refers to the core alone. A `Worker` owns one reference to the core
+// and nothing refers back from there to the `Worker`, so an abandoned one is always released:
+//
+//   Worker ---owns---> core <---runs--- thread
+//
+//   open -> closing -> closed      by close(), on any thread, any number of times, or by deinit
+//
+// deinit gives the reference back and does nothing else. It may run on the worker's own thread, and does
+// so routinely: whenever a closure that ran there held the last reference. The core sees which case it is:
+//
+//   elsewhere        it closes, finishes what was accepted, joins the thread and frees the memory
+//   on the worker    it cannot wait for itself: it begins to close and returns; the thread finishes what
+//                    was accepted and ends, and the core joins it at the next chance
+//
+// No code here may therefore touch `self` beyond the pointer in deinit, or capture it.
+
+/// A background thread that runs closures one at a time, in order, from a bounded ring.
+///
+/// ```swift
+/// let worker = try Worker("database")
+/// let row = try await worker.run { connection.insert(record) }
+/// await worker.close()                                  // or let go of it
+/// ```
+///
+/// **Threads.** Every method may be called from any thread and any task, at the same time as any other.
+///
+/// **Lifetime.** Letting go of the last reference closes the worker: what was accepted is finished, then
+/// the thread ends. It may be let go of anywhere, on the worker's own thread too. Elsewhere the release
+/// waits for the thread's end; use `await close()` in asynchronous code to wait without blocking a thread.
+///
+/// **After close.** What would submit throws ``WorkerError`` with code `closed`; everything else still
+/// answers.
+public final class Worker: Sendable {
+  /// The name it was opened with, in full. The system shows the first 15 bytes as the thread's name.
+  public let name: String
+
+  let handle: WorkerHandle
+  let line: RoomLine
+
+  /// Opens a worker and starts its thread.
+  ///
+  /// - Parameters:
+  ///   - name: The worker's name and its thread's. It need not be unique.
+  ///   - configuration: Capacity and the like.
+  ///   - fileID: Where it was opened, for ``live``.
+  ///   - line: Where it was opened, for ``live``.
+  /// - Throws: ``WorkerError`` with code `invalid` if the configuration is out of range, `noThread` if the
+  ///   system refused a thread ten times in about 100 ms, or `noMemory`. Nothing is left behind.
+  ///
+  /// **Blocking.** Only for those retries.
+  public init(
+    _ name: String = "lanyard", configuration: Configuration = Configuration(),
+    fileID: StaticString = #fileID, line: Int = #line
+  ) throws(WorkerError) {
+    let handle = try WorkerHandle.open(name, configuration, fileID: fileID, line: line)
+    self.name = name
+    self.handle = handle
+    self.line = RoomLine(of: handle)
+  }
+
+  deinit {
+    handle.release()
+  }
+
+  // MARK: Closing
+
+  /// Stops acceptance at once and waits until the thread has ended.
+  ///
+  /// Any number of threads and tasks may close, any number of times; each returns after the thread was
+  /// joined. A later `discard` turns a drain in progress into a discard; a later `drain` changes nothing.
+  ///
+  /// - Parameter mode: What becomes of requests that were accepted and have not started.
+  ///
+  /// **Blocking.** Blocks this thread until the running request and the drain are over. On the worker's
+  /// own thread, and on the thread of another worker that this one is itself waiting to see end, closing
+  /// begins and this returns at once: waiting there would be for ever.
+  /// **Cancellation.** A running request is not interrupted.
+  @available(*, noasync, message: "use 'await close()', which blocks no thread")
+  public func close(_ mode: CloseMode = .drain) {
+    handle.close(mode)
+  }
+
+  /// Stops acceptance at once and returns after the thread has ended, without blocking a thread.
+  ///
+  /// As the blocking form, and the two may be mixed. A closure on the worker's own thread can begin it
+  /// with the blocking form, which does not wait there.
+  ///
+  /// - Parameter mode: What becomes of requests that were accepted and have not started.
+  ///
+  /// **Threads.** Call from any task. The task is resumed by the end of the thread.
+  /// **Cancellation.** None: the task waits for the end. A running request is not interrupted.
+  public nonisolated(nonsending) func close(_ mode: CloseMode = .drain) async {
+    while true {
+      let begun = await withCheckedContinuation { continuation in
+        let closed = ClosureRequest { continuation.resume(returning: true) }
+        if !handle.close(mode, whenClosed: closed) { continuation.resume(returning: false) }
+      }
+      if begun { return }
+      // The system has no memory or thread for the wait. Acceptance ends all the same, and the end is
+      // asked for again and again instead of being announced.
+      if handle.beginClose(mode) { return }
+      try? await Task.sleep(for: .milliseconds(5))
+      await Task.yield()  // where the task is cancelled the sleep does not wait
+    }
+  }
+
+  // MARK: Asking
+
+  /// Whether closing has begun. True in a child of fork: nothing can be submitted there either.
+  public var isClosed: Bool { handle.isClosed }
+
+  /// Whether the calling thread is this worker's own.
+  public var isCurrent: Bool { handle.isCurrent }
+
+  /// What it has done so far; after close, the final figures. All zero in a child of fork.
+  public var statistics: Statistics { handle.statistics }
+
+  /// Every worker of this process that was opened and is not yet both let go of and ended.
+  ///
+  /// Meant for the ends of tests and of programs: what is listed there was forgotten. In a child of fork:
+  /// those that the child opened.
+  ///
+  /// **Threads.** Call from anywhere. Workers opened or gone meanwhile may or may not be shown.
+  public static var live: [WorkerInfo] { WorkerHandle.live }
+
+  /// Joins what ended by itself: threads whose last reference was dropped on themselves, and asynchronous
+  /// closes. For the ends of tests and of programs.
+  ///
+  /// - Returns: How many workers still live.
+  ///
+  /// **Blocking.** Blocks this thread until they have ended, for at most `limit`.
+  package static func quiesce(within limit: Duration) -> Int {
+    WorkerHandle.quiesce(until: WorkerHandle.nanoseconds(at: .now + limit))
+  }
+
+  /// The version of the C core that runs, as `major.minor.patch`.
+  package static var libraryVersion: String { WorkerHandle.libraryVersion }
+}

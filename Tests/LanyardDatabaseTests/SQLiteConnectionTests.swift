@@ -1,0 +1,66 @@
+// The connection by itself, on the thread of the test.
+
+import Testing
+
+@testable import LanyardDatabase
+
+@Suite(.timeLimit(.minutes(1)))
+struct SQLiteConnectionTests {
+  private func compile(_ sql: String, on connection: SQLiteConnection) throws -> SQLiteStatement {
+    guard case .statement(let statement) = try connection.statement(sql) else {
+      throw DatabaseError(.engine, "not a statement", advice: "")
+    }
+    return statement
+  }
+
+  @Test func `the cache is bounded, and the statement used longest ago goes first`() throws {
+    let connection = try SQLiteConnection(path: ":memory:")
+    let kept = try compile("SELECT 'kept'", on: connection)
+    for number in 0..<(3 * SQLiteConnection.cacheLimit) {
+      let statement = try compile("SELECT \(number)", on: connection)
+      #expect(try statement.run([], returningRows: true).rows[0][0] == .integer(Int64(number)))
+      #expect(try compile("SELECT 'kept'", on: connection) === kept)
+      #expect(connection.cachedStatements <= SQLiteConnection.cacheLimit)
+    }
+    #expect(connection.cachedStatements == SQLiteConnection.cacheLimit)
+    try connection.close()
+  }
+
+  @Test func `close finalizes what was left open, closes, and names it`() throws {
+    let connection = try SQLiteConnection(path: ":memory:")
+    _ = try compile("CREATE TABLE t (v)", on: connection)  // not cached, and never given back
+    let error = try #require(throws: DatabaseError.self) { try connection.close() }
+    #expect(error.code == .leftover)
+    #expect(error.sql == "CREATE TABLE t (v)")
+  }
+
+  @Test(
+    arguments: [
+      ("SELECT 1", .read), ("SELECT * FROM t", .read), ("EXPLAIN DELETE FROM t", .read),
+      (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3) SELECT * FROM n",
+        .read
+      ),
+      ("INSERT INTO t VALUES (1)", .write), ("REPLACE INTO t VALUES (1)", .write),
+      ("UPDATE t SET v = 1", .write), ("DELETE FROM t", .write),
+      ("INSERT INTO t VALUES (1) RETURNING v", .write),
+      ("CREATE TABLE u (v)", .alone), ("CREATE TABLE IF NOT EXISTS t (v)", .alone),
+      ("DROP TABLE t", .alone), ("ALTER TABLE t ADD COLUMN w", .alone),
+      ("CREATE INDEX i ON t(v)", .alone),
+      ("CREATE TEMP TABLE u (v)", .alone), ("CREATE VIEW w AS SELECT 1", .alone),
+      ("VACUUM", .alone), ("ANALYZE", .alone), ("REINDEX", .alone),
+      ("ATTACH ':memory:' AS o", .alone),
+    ] as [(String, SQLiteStatement.Kind)])
+  func `a statement's kind is what SQLite says it will do`(
+    sql: String, expected: SQLiteStatement.Kind
+  ) throws {
+    let connection = try SQLiteConnection(path: ":memory:")
+    let table = try compile("CREATE TABLE t (v UNIQUE)", on: connection)
+    _ = try table.run([], returningRows: false)
+    connection.finish(table)
+    let statement = try compile(sql, on: connection)
+    #expect(statement.kind == expected)
+    connection.finish(statement)
+    try connection.close()
+  }
+}

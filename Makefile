@@ -180,7 +180,7 @@ ASAN := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-
 VALGRIND := -O1 -g -DLANYARD_ANNOTATE=1 -DLANYARD_DEBUG=1
 # Counters that live in the mapped file itself (%c below): a child that ends by _exit or abort counts too.
 COVERAGE := -O0 -g -fprofile-instr-generate -fcoverage-mapping -fcoverage-mcdc -fprofile-update=atomic \
-  -mllvm -runtime-counter-relocation=true -DLANYARD_COVERAGE=1
+  -mllvm -runtime-counter-relocation=true -Wno-unused-command-line-argument -DLANYARD_COVERAGE=1
 
 $(eval $(call variant,test-gcc,$(GCC),$(NATIVE)))
 $(eval $(call variant,tsan-gcc,$(GCC),$(TSAN)))
@@ -263,7 +263,7 @@ coverage: lib $(coverage_programs) ## lines, branches and MC/DC of the C core; p
 	@rm -rf build/coverage/raw build/coverage/html
 	@status=0; LLVM_PROFILE_FILE='$(CURDIR)/build/coverage/raw/%m-%p%c.profraw' \
 	  $(call run_tests,coverage,$(SCALE_COVERAGE),$(coverage_programs)) >build/coverage/tests.log || status=$$?; \
-	cat build/coverage/tests.log; \
+	sed '$$d' build/coverage/tests.log; \
 	$(SWIFT_ROOT)/bin/llvm-profdata merge -sparse -o build/coverage/lanyard.profdata build/coverage/raw/*.profraw \
 	  && $(LLVM_COV_SHOW) -format=html -output-dir=build/coverage/html $(LLVM_COV_OF) \
 	  && $(SWIFT_ROOT)/bin/llvm-cov report -show-mcdc-summary $(LLVM_COV_OF) || status=1; \

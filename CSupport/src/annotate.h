@@ -13,14 +13,11 @@
 #include <valgrind/helgrind.h>
 #define ly_happens_before(address) ANNOTATE_HAPPENS_BEFORE(address)
 #define ly_happens_after(address) ANNOTATE_HAPPENS_AFTER(address)
-/* Before memory with edges goes back to the allocator: its next owner has nothing to do with them. */
-#define ly_forget(address) ANNOTATE_HAPPENS_BEFORE_FORGET_ALL(address)
 #define ly_exempt(address, size) VALGRIND_HG_DISABLE_CHECKING((address), (size))
 #define ly_check_again(address, size) VALGRIND_HG_ENABLE_CHECKING((address), (size))
 #else
 #define ly_happens_before(address) ((void)0)
 #define ly_happens_after(address) ((void)0)
-#define ly_forget(address) ((void)0)
 #define ly_exempt(address, size) ((void)0)
 #define ly_check_again(address, size) ((void)0)
 #endif

@@ -222,8 +222,9 @@ static bool is_pending(ly_process *process, bool *ending_out, uint32_t *turn_out
     for (const ly_closing *closing = self->closings; closing != NULL; closing = closing->next) closings--;
   /* Not the reaper itself, which answers them; and not a thread in its destructors, which the reaper may
    * be joining. */
-  if (!is_reaper(process) && !(self != NULL && ly_load(&self->finished, relaxed)))
-    pending = pending || closings != 0 || (process->reaper_runs && process->closings == 0);
+  bool in_destructors = self != NULL && ly_load(&self->finished, relaxed);
+  bool is_ending = process->reaper_runs && process->closings == 0;
+  if (!is_reaper(process) && !in_destructors) pending = pending || closings != 0 || is_ending;
   ly_unlock(&process->lock);
   return pending;
 }

@@ -45,14 +45,13 @@ static inline void ly_reply_init(ly_reply *reply) {
 /* The caller, before its stack goes on to other uses. */
 static inline void ly_reply_destroy(ly_reply *reply) {
   ly_check_again(&reply->state, sizeof reply->state);
-  ly_forget(reply);
   (void)reply;
 }
 
 /* The worker. The cell is dead afterwards. */
 static inline void ly_reply_answer(ly_reply *reply, ly_bells *bells, lanyard_status outcome) {
   reply->outcome = outcome;
-  ly_happens_before(reply);
+  ly_happens_before(bells); /* and not the cell: its address is soon something else's */
   ly_point("answering", reply);
   uint32_t before = ly_exchange(&reply->state, LY_ANSWERED, release); /* REPLY */
   ly_point("answered", NULL);
@@ -88,7 +87,7 @@ static inline bool ly_reply_wait(ly_reply *reply, ly_bells *bells, ly_spin *spin
     answered = ly_reply_sleep(reply, bells, deadline_ns);
     ly_spin_slept(spin, ly_now_ns() - begin);
   }
-  if (answered) ly_happens_after(reply);
+  if (answered) ly_happens_after(bells);
   return answered;
 }
 

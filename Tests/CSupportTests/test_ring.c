@@ -28,7 +28,7 @@ TEST(c5_small_rings_hold_exactly_their_capacity_in_order) {
   for (uint32_t capacity = 2; capacity <= 16; capacity *= 2)
     for (uint32_t start = 0; start <= 2 * capacity; start++)
       for (uint32_t fill = 0; fill <= capacity; fill++) {
-        ly_slot slots[16];
+        static ly_slot slots[16];
         memset(slots, 0, sizeof slots);
         ly_ring ring;
         ly_ring_init(&ring, slots, capacity, 0, 0);
@@ -47,7 +47,7 @@ TEST(c5_small_rings_hold_exactly_their_capacity_in_order) {
 }
 
 TEST(c5_closed_ring_refuses_and_keeps_what_it_has) {
-  ly_slot slots[4];
+  static ly_slot slots[4];
   memset(slots, 0, sizeof slots);
   ly_ring ring;
   ly_ring_init(&ring, slots, 4, 0, 0);
@@ -61,7 +61,7 @@ TEST(c5_closed_ring_refuses_and_keeps_what_it_has) {
 }
 
 TEST(c5_withdrawn_slot_is_passed_over_and_used_again) {
-  ly_slot slots[2];
+  static ly_slot slots[2];
   memset(slots, 0, sizeof slots);
   ly_ring ring;
   ly_ring_init(&ring, slots, 2, 0, 0);
@@ -289,10 +289,13 @@ static bool begin_stuck(stuck *at) {
   return stands;
 }
 
-static void check_stuck_order(stuck *at) {
+/* After a close that returned OK. */
+static void end_stuck(stuck *at) {
   for (int i = 0; i < 4; i++) CHECK_EQUAL(at->submissions[i].status, LANYARD_OK);
   CHECK_EQUAL(at->log.ran, 4);
   for (int i = 0; i < 4; i++) CHECK_EQUAL(at->log.order[i], i);
+  lanyard_release(&at->worker);
+  pthread_mutex_destroy(&at->log.lock);
 }
 
 TEST(c4_unpublished_slot_delays_those_behind_it_and_loses_none) {
@@ -302,8 +305,7 @@ TEST(c4_unpublished_slot_delays_those_behind_it_and_loses_none) {
   gate_open(0);
   thread_join(&at.first);
   CHECK_EQUAL(lanyard_close(at.worker, LANYARD_DRAIN), LANYARD_OK);
-  check_stuck_order(&at);
-  lanyard_release(&at.worker);
+  end_stuck(&at);
 }
 
 static void close_worker(void *argument) {
@@ -327,8 +329,7 @@ TEST(c4_close_waits_for_an_unpublished_slot) {
   thread_join(&at.first);
   thread_join(&closer);
   CHECK_EQUAL(close.status, LANYARD_OK);
-  check_stuck_order(&at);
-  lanyard_release(&at.worker);
+  end_stuck(&at);
 }
 
 /* The same life, begun just before a counter's boundary. */

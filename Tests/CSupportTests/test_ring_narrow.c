@@ -34,7 +34,7 @@ static uintptr_t pop(ly_ring *ring) {
 
 TEST(c6_narrow_counters_come_round_without_loss) {
   for (uint32_t capacity = 2; capacity <= 16; capacity *= 2) {
-    ly_slot slots[16];
+    static ly_slot slots[16];
     memset(slots, 0, sizeof slots);
     ly_ring ring;
     ly_ring_init(&ring, slots, capacity, 0, 0);
@@ -58,7 +58,7 @@ TEST(c6_narrow_counters_come_round_without_loss) {
 /* A producer that read the tail, and the free slot, and then stands still while `turns` others pass. Does
  * its compare-and-swap succeed when it goes on? */
 static bool stale_claim_succeeds(unsigned turns) {
-  ly_slot slots[2];
+  static ly_slot slots[2];
   memset(slots, 0, sizeof slots);
   ly_ring ring;
   ly_ring_init(&ring, slots, 2, 0, 0);

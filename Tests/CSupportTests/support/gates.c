@@ -96,8 +96,13 @@ void gate_open(int index) {
 
 enum { SLEEPERS_MAX = 64, TURNERS_MAX = 8 };
 
+typedef struct sleeper {
+  const volatile void *word; /* NULL: unused */
+  bool endless;              /* it has no deadline */
+} sleeper;
+
 static struct {
-  const volatile void *sleepers[SLEEPERS_MAX]; /* the words slept on; NULL: unused */
+  sleeper sleepers[SLEEPERS_MAX];
   struct {
     const char *thread;
     unsigned count;
@@ -105,30 +110,45 @@ static struct {
   unsigned joiners;
 } watched;
 
-static unsigned count_sleepers(const volatile void *word) {
+static unsigned count_sleepers(sleeper like) {
   unsigned count = 0;
-  for (int i = 0; i < SLEEPERS_MAX; i++) count += watched.sleepers[i] == word;
+  for (int i = 0; i < SLEEPERS_MAX; i++)
+    count += watched.sleepers[i].word == like.word && (watched.sleepers[i].endless || !like.endless);
   return count;
 }
 
-static void replace_sleeper(const volatile void *old, const volatile void *fresh) {
+static sleeper *add_sleeper(sleeper added) {
   pthread_mutex_lock(&lock);
   int i = 0;
-  while (i < SLEEPERS_MAX && watched.sleepers[i] != old) i++;
+  while (i < SLEEPERS_MAX && watched.sleepers[i].word != NULL) i++;
   if (i == SLEEPERS_MAX) abort();
-  watched.sleepers[i] = fresh;
+  watched.sleepers[i] = added;
+  pthread_cond_broadcast(&changed);
+  pthread_mutex_unlock(&lock);
+  return &watched.sleepers[i];
+}
+
+static void remove_sleeper(sleeper *removed) {
+  pthread_mutex_lock(&lock);
+  removed->word = NULL;
   pthread_cond_broadcast(&changed);
   pthread_mutex_unlock(&lock);
 }
 
-/* As ly_futex_wait() has it. Between the note and the sleep the word may change; then there is no sleep. */
+/* Until the word changes, a wake, a signal, or the deadline by the clock that the core has: looked at every
+ * few milliseconds, so that a test which moves that clock is noticed. Between the note and the sleep the
+ * word may change; then there is no sleep. */
 static int watched_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
-  struct timespec deadline = ly_timespec(deadline_ns);
-  replace_sleeper(NULL, word);
-  long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected,
-                        deadline_ns == LANYARD_FOREVER ? NULL : &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
-  int failed = result == 0 ? 0 : errno;
-  replace_sleeper(word, NULL);
+  int failed = ETIMEDOUT;
+  sleeper *self = add_sleeper((sleeper){word, deadline_ns == LANYARD_FOREVER});
+  for (uint64_t now; failed == ETIMEDOUT && (now = ly_now_ns()) < deadline_ns;) {
+    uint64_t rest = deadline_ns - now, slice = 5 * MILLISECONDS;
+    struct timespec limit = ly_timespec(ly_clock_ns(CLOCK_MONOTONIC) + (rest < slice ? rest : slice));
+    long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected,
+                          deadline_ns == LANYARD_FOREVER ? NULL : &limit, NULL, FUTEX_BITSET_MATCH_ANY);
+    failed = result == 0 ? 0 : errno;
+  }
+  remove_sleeper(self);
   return failed == ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
@@ -178,13 +198,21 @@ static int watched_join(pthread_t thread) {
   return failed;
 }
 
-bool await_sleepers(const volatile void *word, unsigned count) {
+static bool await_count(sleeper like, unsigned count) {
   uint64_t deadline = patience();
   pthread_mutex_lock(&lock);
-  while (count_sleepers(word) != count && lanyard_now_ns() < deadline) wait_for_change();
-  unsigned sleepers = count_sleepers(word);
+  while (count_sleepers(like) != count && lanyard_now_ns() < deadline) wait_for_change();
+  unsigned sleepers = count_sleepers(like);
   pthread_mutex_unlock(&lock);
   return CHECK_EQUAL(sleepers, count);
+}
+
+bool await_sleepers(const volatile void *word, unsigned count) {
+  return await_count((sleeper){word, false}, count);
+}
+
+bool await_endless_sleepers(const volatile void *word, unsigned count) {
+  return await_count((sleeper){word, true}, count);
 }
 
 bool await_turns(const char *thread, unsigned count) {

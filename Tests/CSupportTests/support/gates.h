@@ -44,6 +44,8 @@ void watch_begin(void);
 void watch_end(void);
 /* Waits until `count` threads sleep on the word. */
 bool await_sleepers(const volatile void *word, unsigned count);
+/* The same, of those that have no deadline. */
+bool await_endless_sleepers(const volatile void *word, unsigned count);
 /* Waits until threads of that name have yielded or napped `count` times more. */
 bool await_turns(const char *thread, unsigned count);
 /* Waits until a thread is inside pthread_join. */

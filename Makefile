@@ -280,6 +280,18 @@ soak: deps ## the C tests for long: natively, under ThreadSanitizer, under Addre
 man-check: | deps-c ## check the man pages: well formed, and one for each public name
 	@CC=$(CC) Tests/CSupportTests/run 'Tests/CSupportTests/check manual'
 
+# Measuring -------------------------------------------------------------------------------------------
+
+ROUNDS ?= 5
+build/bench/core: Tests/Benchmarks/core.c build/liblanyard.a Makefile | deps-lib
+	@mkdir -p $(@D)
+	@$(SAY) $@
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(THREADS) $(TEST_WARNINGS) -Werror $(DEPENDENCIES) -ICSupport/include -o $@ \
+	  $< build/liblanyard.a $(THREADS)
+
+bench-core: build/bench/core ## the C core beside a mutex and condition variables, in one run
+	@build/bench/core $(ROUNDS)
+
 # The command ----------------------------------------------------------------------------------------
 
 run: deps ## import the Unicode table into an SQLite file, by 64 writers over one worker
@@ -297,4 +309,4 @@ clean: ## remove what was built
 	rm -rf build .build
 
 .PHONY: help deps deps-lib deps-c lib install uninstall test test-c test-swift memcheck helgrind drd tsan asan \
-  coverage soak man-check run format clean
+  coverage soak man-check bench-core run format clean

@@ -54,16 +54,17 @@ struct ImportCommand: AsyncParsableCommand {
 
   func run() async throws {
     let format = try RecordFormat(separator: separator, file: file)
-    try createFolder()
     let importer = Importer(
       file: file, format: format, hasHeader: header, table: table, replacesTable: replace,
       writers: writers)
+    try importer.check()
+    try createFolder()
     let report = try await importAndClose(importer)
     try await reportWhatIsLeft()
     guard report.badRows == 0 else {
       throw ImportError(
-        "\(grouped(report.badRows)) of \(grouped(report.badRows + report.rows)) rows were bad and not "
-          + "imported, see above; correct them and import again with --replace")
+        "\(grouped(report.badRows)) of \(counted(report.badRows + report.rows, "row")) could not be "
+          + "imported, see above; correct the file and import it again with --replace")
     }
   }
 
@@ -103,9 +104,10 @@ struct ImportCommand: AsyncParsableCommand {
 
   private func createFolder() throws {
     let folder = URL(fileURLWithPath: database).deletingLastPathComponent()
-    guard database != ":memory:", !FileManager.default.fileExists(atPath: folder.path) else {
-      return
-    }
+    // Anything with a scheme is an address; what is wrong with it the database knows best.
+    guard database != ":memory:", !database.contains("://"),
+      !FileManager.default.fileExists(atPath: folder.path)
+    else { return }
     do {
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     } catch {

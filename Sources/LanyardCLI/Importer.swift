@@ -54,6 +54,11 @@ struct Importer: Sendable {
     let duration: Duration
   }
 
+  /// Fails if the file cannot be read; before a database is created for it.
+  func check() throws {
+    _ = try RecordReader(path: file, format: format)
+  }
+
   /// Imports the file and reads the table back.
   ///
   /// - Parameter show: Called with lines for people, from any task.
@@ -83,9 +88,9 @@ struct Importer: Sendable {
       columns: columns, rows: rows, badRows: badRows,
       commits: database.statistics.commits - commits, duration: duration)
     show(
-      "\(grouped(rows)) rows in \(seconds(duration)) s, \(rate(rows, duration)) rows/s, "
-        + "\(grouped(writers)) writers, \(grouped(report.commits)) commits")
-    if badRows > 0 { show("\(grouped(badRows)) bad rows") }
+      "\(counted(rows, "row")) in \(seconds(duration)) s, \(rate(rows, duration)) rows/s, "
+        + "\(counted(writers, "writer")), \(counted(report.commits, "commit"))")
+    if badRows > 0 { show(counted(badRows, "bad row")) }
     try await readBack(report, from: database, show: show)
     return report
   }
@@ -123,7 +128,7 @@ struct Importer: Sendable {
         continue
       }
       guard fields.count == columns else {
-        work.reject(record, "it has \(fields.count) fields, not \(columns)")
+        work.reject(record, "it has \(counted(fields.count, "field")), not \(columns)")
         continue
       }
       try await database.execute("INSERT INTO \(identifier: table) VALUES (\(list: fields))")
@@ -138,9 +143,9 @@ struct Importer: Sendable {
       .first?.value(at: 0, as: Int.self)
     guard count == report.rows else {
       throw ImportError(
-        "\(grouped(report.rows)) rows were written and \(grouped(count ?? 0)) read back")
+        "\(counted(report.rows, "row")) written, and \(grouped(count ?? 0)) read back")
     }
-    show("read back: \(grouped(report.rows)) rows of \(report.columns.count) columns")
+    show("read back: \(counted(report.rows, "row")) of \(counted(report.columns.count, "column"))")
     // The smallest and the largest first field: the order of the rows is the writers' own.
     for (place, order) in [("first", "ASC"), ("last", "DESC")] {
       let rows = try await database.query(
@@ -205,7 +210,9 @@ struct Importer: Sendable {
         state.shown = now
         return state.rows
       }
-      if let due { show("  \(grouped(due)) rows, \(rate(due, started.duration(to: now))) rows/s") }
+      if let due {
+        show("  \(counted(due, "row")), \(rate(due, started.duration(to: now))) rows/s")
+      }
     }
 
     func reject(_ record: Record, _ reason: String) {
@@ -234,6 +241,11 @@ func grouped(_ number: Int) -> String {
     text.insert(",", at: text.index(text.startIndex, offsetBy: position))
   }
   return number < 0 ? "-" + text : text
+}
+
+/// A number with its noun, which gets an s where it is not one.
+func counted(_ number: Int, _ noun: String) -> String {
+  "\(grouped(number)) \(noun)\(number == 1 ? "" : "s")"
 }
 
 private func seconds(_ duration: Duration) -> String {

@@ -60,7 +60,7 @@ struct ImporterTests {
     let report = try await run("a;b\nonly one\nc;d\n1;2;3\ne;f\n", into: database, lines: lines)
     #expect(report.rows == 3)
     #expect(report.badRows == 2)
-    #expect(lines.all.contains { $0.contains("line 2 was not imported: it has 1 fields, not 2") })
+    #expect(lines.all.contains { $0.contains("line 2 was not imported: it has 1 field, not 2") })
     #expect(lines.all.contains { $0.contains("line 4 was not imported: it has 3 fields, not 2") })
     #expect(lines.all.contains("2 bad rows"))
   }

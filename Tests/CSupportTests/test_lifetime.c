@@ -87,11 +87,13 @@ typedef struct closer {
   lanyard_worker *worker;
   lanyard_close_mode mode;
   uint64_t deadline_ns;
+  pid_t tid;
   lanyard_status status;
 } closer;
 
 static void close_on_thread(void *argument) {
   closer *self = argument;
+  self->tid = ly_thread_id();
   self->status = lanyard_close_until(self->worker, self->mode, self->deadline_ns);
 }
 
@@ -1208,7 +1210,7 @@ TEST(l12_the_release_after_a_close_has_nothing_left_to_wait_for) {
   lanyard_worker *worker = open_worker(4);
   unsigned base = thread_count() - 1;
   CHECK_EQUAL(lanyard_close(worker, LANYARD_DRAIN), LANYARD_OK);
-  CHECK(thread_count() <= base);
+  CHECK(eventually(threads_are_no_more_than, &base)); /* /proc shows a joined thread a moment longer */
   gate_arm(0, NULL, "joining");
   gate_arm(1, NULL, "closed");
   lanyard_release(&worker); /* held for ever if it came to either */
@@ -1281,17 +1283,44 @@ TEST(a13_on_stop_waits_for_an_interrupt_that_is_under_way) {
 
 /* ------------------------------------------------------------- a14: the waiting thread itself is cancelled */
 
+/* Whether the closer sleeps in pthread_join: on a futex inside the worker's thread descriptor. True if
+ * /proc does not tell, or no longer: then the checks that follow decide. */
+static bool sleeps_in_join(void *argument) {
+  const closer *self = argument;
+  char path[64];
+  long number = -1;
+  unsigned long address = 0;
+  snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)self->tid);
+  FILE *file = fopen(path, "r");
+  if (file == NULL) return true;
+  int fields = fscanf(file, "%ld %lx", &number, &address);
+  fclose(file);
+  return fields == 2 && number == SYS_futex && address - (uintptr_t)self->worker->thread < 4096;
+}
+
+/*     winner                               the worker's thread
+ *     wins the join                        | held in a destructor
+ *     | held before pthread_join, cancelled
+ *     waits there, cancelled as it is
+ *                                          ends
+ *     tells the others, returns OK
+ */
 TEST(a14_the_closer_that_joins_is_cancelled) {
+  slow_destructor destructor;
   closer winner, loser;
-  lanyard_worker *worker = open_worker(4);
+  lanyard_worker *worker = open_with_destructor(&destructor);
   gate_arm(0, "closer", "joining");
   start_closer(&winner, worker, LANYARD_DRAIN);
   gate_await(0);
+  latch_await(&destructor.latch);
   start_closer(&loser, worker, LANYARD_DRAIN);
   CHECK_EQUAL(pthread_cancel(winner.thread.thread), 0);
   gate_open(0);
+  CHECK(eventually(sleeps_in_join, &winner));
+  latch_open(&destructor.latch);
   join_closer(&winner, LANYARD_OK); /* it returned from close, and only then, if ever, ended */
   join_closer(&loser, LANYARD_OK);
+  end_destructor(&destructor);
   close_and_release(&worker);
 }
 
@@ -1496,26 +1525,31 @@ TEST(a15_the_core_outlives_the_last_wakes_of_its_thread) {
   watch_end();
 }
 
-/* More callers than bells: those that share one are woken for each other's answers, and look again. */
+/* More callers than bells: those that share one are woken for each other's answers, and look again. The one
+ * that went to sleep first is answered last, so it does not do to wake whoever slept first. */
 TEST(a15_two_callers_on_one_bell_each_get_their_own_answer) {
-  test_latch first_latch, second_latch;
+  test_latch before, between;
   producer callers[2];
   watch_begin();
   lanyard_worker *worker = open_sleepy(256);
-  hold(worker, &first_latch);
+  const _Atomic uint32_t *bell = &worker->bells.bell[0];
+  hold(worker, &before);
+  gate_arm(0, "producer", "published");
   start_producer(&callers[0], worker, BY_CALL);
-  await_sleepers(&worker->bells.bell[0], 1);
-  latch_init(&second_latch);
-  CHECK_EQUAL(lanyard_submit(worker, latch_request, &second_latch, NULL), LANYARD_OK);
+  gate_await(0); /* in the ring, and not asleep */
+  latch_init(&between);
+  CHECK_EQUAL(lanyard_submit(worker, latch_request, &between, NULL), LANYARD_OK);
+  start_producer(&callers[1], worker, BY_CALL);
+  await_sleepers(bell, 1);
   while (ly_load(&worker->bells.turn, relaxed) % LY_BELLS != 0) /* the bells in between, one each */
     CHECK_EQUAL(lanyard_call_until(worker, never, NULL, after(MILLISECONDS)), LANYARD_TIMED_OUT);
-  start_producer(&callers[1], worker, BY_CALL);
-  await_sleepers(&worker->bells.bell[0], 2);
-  latch_open(&first_latch);
+  gate_open(0);
+  await_sleepers(bell, 2);
+  latch_open(&before);
   thread_join(&callers[0].thread);
-  latch_await(&second_latch);
-  await_sleepers(&worker->bells.bell[0], 1); /* it looked, and sleeps again */
-  latch_open(&second_latch);
+  latch_await(&between);
+  await_sleepers(bell, 1); /* it looked, and sleeps again */
+  latch_open(&between);
   thread_join(&callers[1].thread);
   for (int i = 0; i < 2; i++) {
     CHECK_EQUAL(callers[i].status, LANYARD_OK);
@@ -1523,8 +1557,8 @@ TEST(a15_two_callers_on_one_bell_each_get_their_own_answer) {
   }
   lanyard_release(&worker);
   watch_end();
-  latch_destroy(&first_latch);
-  latch_destroy(&second_latch);
+  latch_destroy(&before);
+  latch_destroy(&between);
 }
 
 /* ----------------------------------------------------- c9: producers that wait for room when a close begins */

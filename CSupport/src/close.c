@@ -72,6 +72,7 @@ static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
       ly_thread_join(worker->thread);
       ly_happens_before(&worker->join);
       ly_store(&worker->join, LY_JOINED, release); /* JOINED */
+      ly_point("joined", worker); /* others return now; the reference of this call keeps the word */
       ly_futex_wake(&worker->join, INT_MAX);
       return LANYARD_OK;
     }

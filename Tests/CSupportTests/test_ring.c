@@ -533,6 +533,34 @@ TEST_WITHIN(120, c14_interrupted_waits_are_taken_up_again) {
   lanyard_release(&worker);
 }
 
+/* ------------------------------------------------------------------------- wakes of what may be gone */
+
+static void close_and_release(void *argument) {
+  lanyard_worker *worker = argument;
+  CHECK_EQUAL(lanyard_close(worker, LANYARD_DRAIN), LANYARD_OK);
+  lanyard_release(&worker);
+}
+
+/*   joiner                          others
+ *   joins, says JOINED
+ *                                   see it, return, release
+ *   wakes whoever sleeps: the word must still be there */
+TEST(c15_joiner_wakes_a_word_that_its_own_reference_keeps) {
+  lanyard_worker *worker = open_with(2, 0);
+  test_thread joiner, other;
+  gate_arm(0, "joiner", "joined");
+  thread_start(&joiner, "joiner", close_and_release, lanyard_retain(worker));
+  if (gate_await(0)) {
+    thread_start(&other, "other", close_and_release, lanyard_retain(worker));
+    thread_join(&other);
+    lanyard_release(&worker);
+    CHECK_EQUAL(lanyard_live_count(), 1);
+    gate_open(0);
+  }
+  thread_join(&joiner);
+  CHECK_EQUAL(lanyard_live_count(), 0);
+}
+
 /* --------------------------------------------------------------------------------- one processor */
 
 static int all_on_one_processor(void *argument) {

@@ -18,7 +18,8 @@
  *   answering, answered           around the exchange that answers a call
  *   withdraw, interrupting        cancel: before its compare-and-swap; inside, before the hook is called
  *   starting                      a lazy worker's start, under its lock
- *   closed, joining, finished     close: flag set; about to join; the thread's end was announced
+ *   closed, joining, joined       close: flag set; about to join; others know, and are about to be woken
+ *   finished                      the thread's end was announced
  *   last_release, weak_lock       the count went to 0; before a weak lock's compare-and-swap
  */
 #ifndef LANYARD_TEST_GATES_H

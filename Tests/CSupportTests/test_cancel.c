@@ -576,6 +576,96 @@ TEST(l18_a_request_that_is_not_published_yet_is_withdrawn_once_it_is) {
   latch_destroy(&latch);
 }
 
+/*     producer                        worker
+ *     publishes
+ *     | held                          runs the request, which frees the memory that the ticket lies in
+ *     returns OK
+ */
+typedef struct own_ticket {
+  lanyard_ticket ticket;
+  lanyard_ticket *seen;
+  lanyard_worker *worker;
+} own_ticket;
+
+static void free_ticket(void *argument, lanyard_status outcome) {
+  own_ticket *self = argument;
+  CHECK_EQUAL(outcome, LANYARD_OK);
+  *self->seen = self->ticket;
+  free(self);
+}
+
+static void submit_own_ticket(void *argument) {
+  own_ticket *self = argument;
+  CHECK_EQUAL(lanyard_submit(self->worker, free_ticket, self, &self->ticket), LANYARD_OK);
+}
+
+TEST(l18_the_ticket_is_written_before_its_request_can_run) {
+  test_latch latch;
+  test_thread thread;
+  lanyard_ticket seen = 0;
+  answers next = {0};
+  lanyard_worker *worker = open_sleepy(4);
+  lanyard_ticket before = hold(worker, &latch);
+  own_ticket *self = malloc(sizeof *self);
+  if (self == NULL) abort();
+  *self = (own_ticket){.seen = &seen, .worker = worker};
+  gate_arm(0, "producer", "published");
+  thread_start(&thread, "producer", submit_own_ticket, self);
+  gate_await(0);
+  latch_open(&latch);
+  CHECK_EQUAL(lanyard_call(worker, record, &next), LANYARD_OK); /* its turn comes after the other's */
+  CHECK_EQUAL(seen, before + 1);
+  gate_open(0);
+  thread_join(&thread);
+  close_and_release(&worker);
+  latch_destroy(&latch);
+}
+
+/* A canceller that only guesses the next ticket is told of the request through the ring alone: nothing else
+ * makes it see what the producer wrote into it. */
+enum { GUESSES = 512 };
+
+typedef struct guessing {
+  test_thread thread;
+  lanyard_worker *worker;
+  lanyard_ticket first;
+  unsigned payloads[GUESSES], withdrawn;
+} guessing;
+
+static void check_payload(void *argument, lanyard_status outcome) {
+  CHECK_EQUAL(outcome, LANYARD_CANCELLED);
+  CHECK_EQUAL(*(unsigned *)argument, 42);
+}
+
+static void submit_payloads(void *argument) {
+  guessing *self = argument;
+  for (int i = 0; i < GUESSES; i++) {
+    self->payloads[i] = 42;
+    CHECK_EQUAL(lanyard_submit(self->worker, check_payload, &self->payloads[i], NULL), LANYARD_OK);
+  }
+}
+
+TEST(l18_who_withdraws_sees_what_the_producer_did) {
+  static guessing self;
+  test_latch latch;
+  memset(&self, 0, sizeof self);
+  self.worker = open_sleepy(GUESSES);
+  self.first = hold(self.worker, &latch) + 1;
+  thread_start(&self.thread, "producer", submit_payloads, &self);
+  for (lanyard_ticket i = 0; i < GUESSES; i++) {
+    lanyard_status status = LANYARD_INVALID;
+    while ((status = lanyard_cancel(self.worker, self.first + i)) == LANYARD_INVALID) sched_yield();
+    CHECK_EQUAL(status, LANYARD_OK);
+  }
+  thread_join(&self.thread);
+  latch_open(&latch);
+  CHECK_EQUAL(lanyard_close(self.worker, LANYARD_DRAIN), LANYARD_OK);
+  CHECK_EQUAL(stats_of(self.worker).cancelled, GUESSES);
+  CHECK_EQUAL(stats_of(self.worker).completed, 1);
+  lanyard_release(&self.worker);
+  latch_destroy(&latch);
+}
+
 /* ------------------------------------------------------------------------------ l18: what runs */
 
 TEST(l18_the_running_request_is_interrupted_once_for_each_cancel) {
@@ -737,6 +827,39 @@ TEST(l18_a_request_that_is_about_to_end_is_interrupted_before_it_has) {
   was_answered(&request, LANYARD_OK);
   was_answered(&next, LANYARD_OK);
   latch_destroy(&with.called);
+}
+
+/* What on_start opened, the hook may use: it is told of it through the running request alone. */
+typedef struct connection {
+  hook with;
+  unsigned handle; /* plain */
+} connection;
+
+static void connect(void *context) { ((connection *)context)->handle = 42; }
+
+static void interrupt_connection(void *context) {
+  connection *self = context;
+  CHECK_EQUAL(self->handle, 42);
+  interrupt(&self->with);
+}
+
+TEST(l18_the_hook_sees_what_on_start_did) {
+  uint64_t rounds = scaled(200);
+  for (uint64_t i = 0; i < rounds; i++) {
+    connection self = {.handle = 0};
+    lanyard_ticket ticket;
+    lanyard_options options = sleepy_options(4);
+    options.context = &self;
+    options.on_start = connect;
+    options.interrupt = interrupt_connection;
+    latch_init(&self.with.called);
+    lanyard_worker *worker = open_with(&options);
+    CHECK_EQUAL(lanyard_submit(worker, wait_for_the_hook, &self.with, &ticket), LANYARD_OK);
+    while (ly_ring_depth(&worker->ring) != 0) sched_yield(); /* no edge: it only looks at the counters */
+    CHECK_EQUAL(lanyard_cancel(worker, ticket), LANYARD_OK);
+    close_and_release(&worker);
+    latch_destroy(&self.with.called);
+  }
 }
 
 /* ------------------------------------------------------------------------------ l18: from inside

@@ -210,7 +210,7 @@ static void hammer_once(uint32_t capacity) {
 
 static void hammer(uint32_t capacity) {
   total_requests = total_run = total_cancelled = total_discarded = total_timed_out = total_refused = 0;
-  uint64_t rounds = scaled(4000);
+  uint64_t rounds = scaled(2500);
   for (uint64_t i = 0; i < rounds; i++) hammer_once(capacity);
   printf("#    capacity %u: %llu rounds, %llu requests: %llu ran, %llu cancelled, %llu discarded, %llu timed "
          "out, %llu refused\n",

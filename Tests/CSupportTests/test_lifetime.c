@@ -352,22 +352,46 @@ TEST(a3_two_closers_return_after_the_one_join) { several_threads_close(2); }
 TEST(a3_three_closers_return_after_the_one_join) { several_threads_close(3); }
 TEST(a3_sixteen_closers_return_after_the_one_join) { several_threads_close(16); }
 
-TEST(a3_closers_of_all_kinds_at_once) {
+/* Nothing forced, and no lock of the tests' own in between: what each closer sees of the worker's destructor
+ * it sees through the core's edges alone. */
+typedef struct witness {
+  closer closer;
+  const bool *over; /* plain: L6 */
+  bool saw;
+} witness;
+
+static void close_and_look(void *argument) {
+  witness *self = argument;
+  close_on_thread(&self->closer);
+  self->saw = *self->over;
+}
+
+static void note_the_end(void *over) { *(bool *)over = true; }
+
+TEST(a3_each_of_several_closers_sees_all_that_the_thread_did) {
   enum { CLOSERS = 4 };
   uint64_t rounds = scaled(2000);
+  CHECK_EQUAL(pthread_key_create(&destructor_key, note_the_end), 0);
   for (uint64_t round = 0; round < rounds; round++) {
-    closer closers[CLOSERS];
+    witness witnesses[CLOSERS];
     answers requests[3] = {{0}};
+    bool over = false;
     lanyard_worker *worker = open_worker(4);
+    CHECK_EQUAL(lanyard_call(worker, set_specific, &over), LANYARD_OK);
     for (int i = 0; i < 3; i++) CHECK_EQUAL(lanyard_submit(worker, record, &requests[i], NULL), LANYARD_OK);
     for (int i = 0; i < CLOSERS; i++) {
-      closers[i] = (closer){.worker = worker, .deadline_ns = i % 2 ? LANYARD_FOREVER : after(60 * SECONDS)};
-      thread_start(&closers[i].thread, "closer", close_on_thread, &closers[i]);
+      uint64_t deadline = i % 2 ? LANYARD_FOREVER : after(3600 * SECONDS);
+      witnesses[i] = (witness){.closer = {.worker = worker, .deadline_ns = deadline}, .over = &over};
+      thread_start(&witnesses[i].closer.thread, "closer", close_and_look, &witnesses[i]);
     }
-    for (int i = 0; i < CLOSERS; i++) join_closer(&closers[i], LANYARD_OK);
+    for (int i = 0; i < CLOSERS; i++) {
+      join_closer(&witnesses[i].closer, LANYARD_OK);
+      CHECK(witnesses[i].saw);
+    }
     for (int i = 0; i < 3; i++) was_answered(&requests[i], LANYARD_OK);
     lanyard_release(&worker);
   }
+  pthread_key_delete(destructor_key);
 }
 
 TEST(l7_close_stops_acceptance_while_the_running_request_goes_on) {

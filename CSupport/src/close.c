@@ -8,7 +8,10 @@
 #include "worker.h"
 
 void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode) {
-  if (mode == LANYARD_DISCARD) ly_store(&worker->discards, 1u, release); /* DISCARD */
+  if (mode == LANYARD_DISCARD) {
+    ly_happens_before(&worker->discards);
+    ly_store(&worker->discards, 1u, release); /* DISCARD */
+  }
   if (ly_ring_close(&worker->ring) & LY_CLOSED) return;
   ly_store(&worker->closing, 1u, relaxed);
   ly_point("closed", worker);

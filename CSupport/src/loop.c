@@ -33,7 +33,10 @@ static void drop(lanyard_worker *worker, const ly_entry *entry, lanyard_status o
 
 /* Why the request at the head shall not run; LANYARD_OK if it shall. */
 static lanyard_status verdict(lanyard_worker *worker, const ly_entry *entry) {
-  if (LY_UNLIKELY(ly_load(&worker->discards, acquire))) return LANYARD_CLOSED; /* DISCARD */
+  if (LY_UNLIKELY(ly_load(&worker->discards, acquire))) { /* DISCARD */
+    ly_happens_after(&worker->discards);
+    return LANYARD_CLOSED;
+  }
   return LY_UNLIKELY(ly_entry_expired(entry)) ? LANYARD_TIMED_OUT : LANYARD_OK;
 }
 
@@ -139,6 +142,7 @@ static bool await_requests(lanyard_worker *worker) {
     if ((tail & (ly_position)~LY_FLAGS) != ly_load(&ring->head, relaxed)) {
       await_publication(turn);
     } else if (tail & LY_CLOSED) {
+      ly_happens_after(&ring->tail); /* CLOSE */
       return false;
     } else if (ly_load(&worker->room.waiting, seq_cst) != 0) { /* ROOM; the ring is empty */
       worker->room.ticked_ns = 0;

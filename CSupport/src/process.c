@@ -9,6 +9,13 @@ static bool is_foreign(const ly_process *process) {
   return process->checks_pid && process->pid != getpid();
 }
 
+/* The page behind an address that was loaded or found by a failed compare-and-swap: PAGE orders its fields. */
+static bool is_usable(const ly_process *process) {
+  if (process == NULL) return false;
+  ly_happens_after(&page);
+  return !is_foreign(process);
+}
+
 static ly_process *page_create(void) {
   bool wiped = false;
   ly_process *process = ly_wiped_page(sizeof *process, &wiped);
@@ -20,10 +27,11 @@ static ly_process *page_create(void) {
 
 ly_process *lanyard__process_get(void) {
   ly_process *process = ly_load(&page, acquire); /* PAGE */
-  while (process == NULL || is_foreign(process)) {
+  while (!is_usable(process)) {
     ly_process *fresh = page_create();
     if (fresh == NULL) return NULL;
     /* A foreign page stays: inherited workers refer to it. */
+    ly_happens_before(&page);
     if (ly_cas(&page, &process, fresh, acq_rel, acquire)) process = fresh; /* PAGE */
     else ly_unmap(fresh, sizeof *fresh);
   }
@@ -40,6 +48,6 @@ ly_process *lanyard__process_get(void) {
 
 ly_process *lanyard__process_peek(void) {
   ly_process *process = ly_load(&page, acquire); /* PAGE */
-  if (process == NULL || is_foreign(process) || ly_load(&process->generation, acquire) == 0) return NULL;
+  if (!is_usable(process) || ly_load(&process->generation, acquire) == 0) return NULL;
   return process;
 }

@@ -32,6 +32,8 @@
  *   WITHDRAW  withdraw: release CAS of state (WITHDRAWN) -> skip: acquire load of state.
  *             The one who cancels has read the slot before it is recycled.
  *   PARK      claim and close change `tail` with seq_cst; park.h pairs with it.
+ *   CLOSE     close: release RMW of tail -> the consumer's acquire load that finds LY_CLOSED.
+ *             What a closer did before happens before on_stop.
  *   ROOM      take and skip write the state, claim and has_room read it, all with seq_cst; room.h pairs
  *             with it.
  *
@@ -235,6 +237,7 @@ static inline ly_withdraw ly_ring_withdraw(ly_ring *ring, ly_position position,
 
 /* Sets LY_CLOSED. Returns the tail before: the first closer finds the flag clear. */
 static inline ly_position ly_ring_close(ly_ring *ring) {
+  ly_happens_before(&ring->tail);
   return ly_or(&ring->tail, LY_CLOSED, seq_cst); /* PARK */
 }
 

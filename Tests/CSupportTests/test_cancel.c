@@ -1763,7 +1763,6 @@ TEST(d4_submits_cancels_and_replies_allocate_nothing_and_cannot_fail) {
 enum { CROWD = 500, CROWD_CANCELLERS = 2 };
 
 typedef struct crowd {
-  hook with; /* first: it is the worker's context. Its fields are not used here */
   lanyard_worker *worker;
   answers requests[CROWD + 1]; /* the last is never submitted */
   lanyard_ticket tickets[CROWD];

@@ -489,7 +489,8 @@ static void produce(void *argument) {
     case BY_TRY: self->status = lanyard_try_submit(self->worker, self->function, &self->request, NULL); break;
     case BY_SUBMIT: self->status = lanyard_submit(self->worker, self->function, &self->request, NULL); break;
     case BY_DEADLINE:
-      self->status = lanyard_submit_until(self->worker, self->function, &self->request, self->deadline_ns, NULL);
+      self->status =
+          lanyard_submit_until(self->worker, self->function, &self->request, self->deadline_ns, NULL);
       break;
     default: self->status = lanyard_call(self->worker, self->function, &self->request); break;
   }

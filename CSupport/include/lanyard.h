@@ -352,8 +352,9 @@ LANYARD_API lanyard_status lanyard_cancel(lanyard_worker *LANYARD_NULLABLE worke
 /// time as there is room for.
 ///
 /// @param function  Called once, with LANYARD_OK: on this thread before this returns if there is room
-///                  now, on the worker's thread otherwise; or with LANYARD_CLOSED, on the thread that
-///                  closes. It must be short.
+///                  now and nobody is before it; otherwise on the worker's thread, or on that of a later
+///                  caller that finds room. Or with LANYARD_CLOSED, on the thread that closes. It must be
+///                  short.
 ///
 /// @return LANYARD_OK         it was called or will be.
 ///         LANYARD_CLOSED     closing has begun; it will not be called.

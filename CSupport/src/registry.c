@@ -77,6 +77,12 @@ static void write_all(int descriptor, const char *text, size_t size) {
   }
 }
 
+/* A name is somebody's, and the report has one line for each worker. */
+static void replace_controls(char *text, size_t size) {
+  for (size_t i = 0; i < size; i++)
+    if ((unsigned char)text[i] < ' ' || text[i] == 0x7f) text[i] = '?';
+}
+
 static void report_line(const lanyard_info *info, void *argument) {
   ly_report *report = argument;
   report->count++;
@@ -92,6 +98,7 @@ static void report_line(const lanyard_info *info, void *argument) {
     length = sizeof line - 1;
     line[length - 1] = '\n';
   }
+  replace_controls(line, (size_t)length - 1);
   write_all(report->descriptor, line, (size_t)length);
 }
 

@@ -957,8 +957,9 @@ FORK_AND_LIVE_TEST(when_room_callback_that_forks) {
   lanyard_submit(it.worker, tell_the_process, &it.copies, NULL);
   lanyard_submit(it.worker, tell_the_process, &it.copies, NULL);
   lanyard_when_room(it.worker, fork_and_return, &it.copies);
+  lanyard_when_room(it.worker, tell_the_process, &it.copies);
   latch_open(&it.latch);
-  forking_end(&it, 2);
+  forking_end(&it, 3);
 }
 
 /* In such a child the copied thread still remembers the parent's worker as its own. It may nevertheless open

@@ -570,7 +570,7 @@ static void submit_until_refused(void *argument) {
 
 TEST(a4_each_accepted_request_is_answered_once_when_producers_race_a_close) {
   static stream streams[2];
-  uint64_t rounds = scaled(1000);
+  uint64_t rounds = scaled(500);
   for (uint64_t round = 0; round < rounds; round++) {
     lanyard_worker *worker = open_worker(8);
     for (int i = 0; i < 2; i++) {
@@ -1736,7 +1736,7 @@ static void find_and_use(void *argument) {
 }
 
 TEST(l9_finders_race_the_last_release) {
-  uint64_t rounds = scaled(2000);
+  uint64_t rounds = scaled(1000);
   for (uint64_t round = 0; round < rounds; round++) {
     finder finders[2];
     lanyard_worker *worker = open_worker(4);

@@ -30,7 +30,7 @@ TEST(c5_small_rings_hold_exactly_their_capacity_in_order) {
       for (uint32_t fill = 0; fill <= capacity; fill++) {
         static ly_slot slots[16];
         memset(slots, 0, sizeof slots);
-        ly_ring ring;
+        static ly_ring ring;
         ly_ring_init(&ring, slots, capacity, 0, 0);
         for (uint32_t i = 0; i < start; i++) {
           CHECK(push(&ring, 1));
@@ -49,7 +49,7 @@ TEST(c5_small_rings_hold_exactly_their_capacity_in_order) {
 TEST(c5_closed_ring_refuses_and_keeps_what_it_has) {
   static ly_slot slots[4];
   memset(slots, 0, sizeof slots);
-  ly_ring ring;
+  static ly_ring ring;
   ly_ring_init(&ring, slots, 4, 0, 0);
   CHECK(push(&ring, 1));
   CHECK_EQUAL(ly_ring_close(&ring) & LY_CLOSED, 0);
@@ -63,7 +63,7 @@ TEST(c5_closed_ring_refuses_and_keeps_what_it_has) {
 TEST(c5_withdrawn_slot_is_passed_over_and_used_again) {
   static ly_slot slots[2];
   memset(slots, 0, sizeof slots);
-  ly_ring ring;
+  static ly_ring ring;
   ly_ring_init(&ring, slots, 2, 0, 0);
   for (ly_position lap = 0; lap < 5; lap++) {
     ly_position first = lap * 2 * LY_STEP;

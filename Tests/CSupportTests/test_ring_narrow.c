@@ -36,7 +36,7 @@ TEST(c6_narrow_counters_come_round_without_loss) {
   for (uint32_t capacity = 2; capacity <= 16; capacity *= 2) {
     static ly_slot slots[16];
     memset(slots, 0, sizeof slots);
-    ly_ring ring;
+    static ly_ring ring;
     ly_ring_init(&ring, slots, capacity, 0, 0);
     uintptr_t in = 0, out = 0;
     for (int turn = 0; turn < 10000; turn++) {
@@ -60,7 +60,7 @@ TEST(c6_narrow_counters_come_round_without_loss) {
 static bool stale_claim_succeeds(unsigned turns) {
   static ly_slot slots[2];
   memset(slots, 0, sizeof slots);
-  ly_ring ring;
+  static ly_ring ring;
   ly_ring_init(&ring, slots, 2, 0, 0);
   ly_position stale = ring.tail;
   for (unsigned i = 0; i < turns; i++) {

@@ -28,14 +28,15 @@ static bool has_thread(lanyard_worker *worker) {
 }
 
 /* A worker whose thread waits for the end of another, which waits for the end of ..., the first. Only
- * waits for an end are edges, and those last until that end: a circle found is a deadlock for certain. */
-static bool enter_wait(lanyard_worker *worker) {
+ * waits for an end and without a deadline are edges, and those last until that end: a circle found is a
+ * deadlock for certain. */
+static bool enter_wait(lanyard_worker *worker, bool for_ever) {
   lanyard_worker *self = ly_self();
   if (self == NULL) return true;
   ly_lock(&self->process->lock);
   const lanyard_worker *at = worker;
   while (at != NULL && at != self) at = at->joins;
-  if (at == NULL) self->joins = worker;
+  if (at == NULL && for_ever) self->joins = worker;
   ly_unlock(&self->process->lock);
   return at == NULL;
 }
@@ -88,7 +89,7 @@ static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
 /* Any thread but the worker's own, after the ring was closed. */
 lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns) {
   if (!has_thread(worker)) return LANYARD_OK;
-  if (!enter_wait(worker)) return LANYARD_WOULD_DEADLOCK;
+  if (!enter_wait(worker, deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
   lanyard_status status = join(worker, deadline_ns);
   leave_wait();
   return status;

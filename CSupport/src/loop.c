@@ -147,6 +147,7 @@ static bool await_requests(lanyard_worker *worker) {
     } else if (ly_load(&worker->room.waiting, seq_cst) != 0) { /* ROOM; the ring is empty */
       worker->room.ticked_ns = 0;
       lanyard__room_made(worker);
+      ly_yield(); /* whoever was woken may need this core to come in */
       turn = 0;
     } else {
       sleep_until_news(worker, tail);

@@ -1,6 +1,9 @@
 /* close.c - the end: stop acceptance, let the thread finish, join it exactly once.
  *
- * Every closer waits for FINISH, which the thread announces as its last act; the one that then wins the
+ * A closer of a worker that an executor keeps waits until the ring is drained, and no longer: the thread
+ * lives as long as the executor does, which the closer itself may be holding.
+ *
+ * Every other one waits for FINISH, which the thread announces as its last act; the one that then wins the
  * compare-and-swap of `join` joins, the others wait for its result. A closer with a deadline does not
  * join before the kernel has let go of the thread, because pthread_join has no deadline that every tool
  * understands, and destructors of thread-specific data may still run.
@@ -65,9 +68,21 @@ static bool await_exit(pid_t tid, uint64_t deadline_ns) {
   return true;
 }
 
+/* OK: the thread has finished. CLOSING: it is drained, and stays for an executor. */
+static lanyard_status await_finish(lanyard_worker *worker, uint64_t deadline_ns) {
+  for (bool expired = false;;) {
+    uint32_t end = ly_load(&worker->finished, acquire); /* FINISH */
+    if (end != LY_SERVING) ly_happens_after(&worker->finished);
+    if (end == LY_FINISHED) return LANYARD_OK;
+    if (end == LY_DRAINED && lanyard__has_executors(worker)) return LANYARD_CLOSING;
+    if (expired) return LANYARD_TIMED_OUT;
+    expired = ly_futex_wait(&worker->finished, end, deadline_ns) == ETIMEDOUT;
+  }
+}
+
 static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
-  if (!await_word(&worker->finished, 0, deadline_ns)) return LANYARD_TIMED_OUT;
-  ly_happens_after(&worker->finished);
+  lanyard_status status = await_finish(worker, deadline_ns);
+  if (status != LANYARD_OK) return status;
   uint32_t unjoined = LY_UNJOINED;
   if (ly_load(&worker->join, acquire) == LY_UNJOINED) {
     if (deadline_ns != LANYARD_FOREVER && !await_exit(worker->tid, deadline_ns)) return LANYARD_TIMED_OUT;

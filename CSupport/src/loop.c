@@ -70,6 +70,8 @@ static void collect(lanyard_worker *worker, ly_batch *batch) {
     ly_entry entry = {NULL, NULL, 0};
     ly_peek peek = ly_ring_peek(ring, head, &entry);
     if (peek == LY_PEEK_NONE || (peek == LY_PEEK_WITHDRAWN && batch->count > 0)) break;
+    /* After the look at the slot: a job that one thread enqueued before this request is seen now. */
+    if (LY_UNLIKELY(!ly_jobs_are_quiet(&worker->jobs)) && lanyard__job_is_due(worker)) break; /* ORDER */
     measure_depth(worker, head);
     if (peek == LY_PEEK_WITHDRAWN) {
       ly_ring_skip(ring, head);
@@ -113,7 +115,8 @@ static bool head_is_ready(const lanyard_worker *worker) {
 
 /* What ends a spin. It looks at the head's slot and not at the tail, which every producer is writing. */
 static bool has_news(const void *worker) {
-  return head_is_ready(worker) || ly_load(&((const lanyard_worker *)worker)->closing, relaxed);
+  return head_is_ready(worker) || ly_jobs_have_news(&((const lanyard_worker *)worker)->jobs) ||
+         ly_load(&((const lanyard_worker *)worker)->closing, relaxed);
 }
 
 /* A producer has claimed the head and not published it: a few instructions away if it runs, and if it
@@ -126,10 +129,19 @@ static void await_publication(unsigned turn) {
 
 static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
   uint64_t begin = ly_now_ns();
-  if (!ly_park_sleep(&worker->park, &worker->ring, tail)) return;
+  if (!ly_park_sleep(&worker->park, &worker->ring, tail, &worker->jobs, worker->jobs.alarm_ns)) return;
   ly_bump(&worker->parks, 1);
   uint64_t woken = ly_load(&worker->park.woken_ns, relaxed); /* WAKE orders it */
   ly_spin_slept(&worker->spin, woken > begin ? woken - begin : 0);
+}
+
+/* Closed, and everything that was accepted is over. Whether the thread stays, for an executor's jobs. */
+static bool stays_when_drained(lanyard_worker *worker) {
+  lanyard__drop_timers(worker);
+  if (ly_is_foreign(worker) || !lanyard__is_kept(worker)) return false;
+  if (!worker->has_drained) lanyard__announce(worker, LY_DRAINED);
+  worker->has_drained = true;
+  return true;
 }
 
 /* Returns when there may be something to collect; false when there never will be again. */
@@ -137,13 +149,14 @@ static bool await_requests(lanyard_worker *worker) {
   ly_ring *ring = &worker->ring;
   if (ly_load(&worker->room.waiting, relaxed) == 0) ly_spin_look(&worker->spin, has_news, worker);
   for (unsigned turn = 0; !ly_is_foreign(worker); turn++) {
-    if (head_is_ready(worker)) return true;
+    if (head_is_ready(worker) || lanyard__job_is_due(worker)) return true;
     ly_position tail = ly_load(&ring->tail, seq_cst);
     if ((tail & (ly_position)~LY_FLAGS) != ly_load(&ring->head, relaxed)) {
       await_publication(turn);
     } else if (tail & LY_CLOSED) {
       ly_happens_after(&ring->tail); /* CLOSE */
-      return false;
+      if (!stays_when_drained(worker)) return false;
+      sleep_until_news(worker, tail);
     } else if (ly_load(&worker->room.waiting, seq_cst) != 0) { /* ROOM; the ring is empty */
       worker->room.ticked_ns = 0;
       lanyard__room_made(worker);
@@ -151,6 +164,7 @@ static bool await_requests(lanyard_worker *worker) {
       turn = 0;
     } else {
       sleep_until_news(worker, tail);
+      if (worker->jobs.alarm_ns != LANYARD_FOREVER) return true; /* it may be time */
       turn = 0;
     }
   }
@@ -172,10 +186,11 @@ void *lanyard__loop(void *argument) {
   for (;;) {
     collect(worker, &batch);
     if (LY_UNLIKELY(ly_load(&worker->room.waiting, seq_cst) != 0)) lanyard__room_made(worker); /* ROOM */
+    lanyard__run_timers(worker);
     if (batch.count > 0) run(worker, &batch);
-    else if (!await_requests(worker)) break;
+    else if (!lanyard__run_jobs(worker) && !await_requests(worker)) break;
   }
   if (worker->on_stop != NULL && !ly_is_foreign(worker)) worker->on_stop(worker->context);
-  if (!ly_is_foreign(worker)) lanyard__finish(worker);
+  if (!ly_is_foreign(worker)) lanyard__announce(worker, LY_FINISHED);
   return NULL;
 }

@@ -63,6 +63,13 @@ static bool create_batch(lanyard_worker *worker, uint32_t limit) {
   return worker->batch != NULL && worker->replies != NULL;
 }
 
+static bool create_locks(lanyard_worker *worker) {
+  if (ly_lock_init(&worker->lock) != 0) return false;
+  if (ly_lock_init(&worker->jobs.lock) == 0) return true;
+  pthread_mutex_destroy(&worker->lock);
+  return false;
+}
+
 static void exempt_atomics(lanyard_worker *worker) {
   ly_exempt(&worker->completed, sizeof(_Atomic uint64_t) * 5);
   ly_exempt(&worker->depth_high, sizeof worker->depth_high);
@@ -79,6 +86,8 @@ static void free_parts(lanyard_worker *worker) {
   ly_free(worker->ring_memory);
   ly_free(worker->batch);
   ly_free(worker->replies);
+  ly_free(worker->jobs.pending.entries);
+  ly_free(worker->jobs.taken.entries);
 }
 
 static lanyard_status create(const lanyard_options *options, ly_process *process,
@@ -104,8 +113,8 @@ static lanyard_status create(const lanyard_options *options, ly_process *process
   atomic_init(&worker->memory, UINT64_C(1));
 
   if (create_ring(worker, capacity, options->lazy) &&
-      (options->serve == NULL || create_batch(worker, worker->batch_limit)) &&
-      ly_lock_init(&worker->lock) == 0) {
+      (options->serve == NULL || create_batch(worker, worker->batch_limit)) && create_locks(worker)) {
+    ly_jobs_init(&worker->jobs);
     ly_park_init(&worker->park);
     ly_running_init(&worker->running, worker->start);
     ly_spin_init(&worker->spin, options->spin_ns);
@@ -127,12 +136,13 @@ static lanyard_status start_thread(lanyard_worker *worker) {
   return status;
 }
 
-lanyard_status lanyard__start(lanyard_worker *worker) {
+lanyard_status lanyard__start(lanyard_worker *worker, bool for_job) {
   lanyard_status status = LANYARD_OK;
   ly_lock(&worker->lock);
   ly_point("starting", worker);
-  /* A closer sets the flag, then takes this lock: it finds either no thread for ever, or one to join. */
-  if (ly_load(&worker->ring.tail, acquire) & LY_CLOSED) status = LANYARD_CLOSED;
+  /* A closer sets the flag, then takes this lock: it finds either one to join, or no thread for any
+   * request, ever. An executor's job may start one even then: the last release joins it. */
+  if (!for_job && ly_load(&worker->ring.tail, acquire) & LY_CLOSED) status = LANYARD_CLOSED;
   else if (!worker->started) {
     status = start_thread(worker);
     if (status == LANYARD_OK) ly_ring_start(&worker->ring);
@@ -176,6 +186,12 @@ void lanyard__destroy(lanyard_worker *worker) {
   lanyard__unregister(worker);
   free_parts(worker);
   pthread_mutex_destroy(&worker->lock);
+  pthread_mutex_destroy(&worker->jobs.lock);
   worker->magic = 0;
+  if (worker->destroyed != NULL) worker->destroyed(worker->context);
   lanyard__memory_release(worker);
+}
+
+void lanyard__on_destroy(lanyard_worker *worker, void (*destroyed)(void *context)) {
+  worker->destroyed = destroyed;
 }

@@ -15,7 +15,7 @@
 #ifndef LANYARD_PARK_H
 #define LANYARD_PARK_H
 
-#include "ring.h"
+#include "jobs.h"
 
 enum { LY_AWAKE = 0, LY_PARKED = 1 };
 
@@ -32,7 +32,7 @@ static inline void ly_park_init(ly_park *park) {
   ly_exempt(park, sizeof *park);
 }
 
-/* Any thread, after it changed the tail. */
+/* Any thread, after it changed the tail or the jobs' news. */
 static inline void ly_park_wake(ly_park *park) {
   if (LY_LIKELY(ly_load(&park->word, seq_cst) == LY_AWAKE)) return; /* PARK */
   ly_store(&park->woken_ns, ly_now_ns(), relaxed);                  /* WAKE orders it */
@@ -42,18 +42,23 @@ static inline void ly_park_wake(ly_park *park) {
   ly_futex_wake(&park->word, 1);
 }
 
-/* The worker: sleeps unless the tail is no longer what it was when the ring was found empty. Returns
- * false, without sleep, if there is news. */
-static inline bool ly_park_sleep(ly_park *park, ly_ring *ring, ly_position empty_tail) {
+/* The worker: sleeps unless the tail is no longer what it was when the ring was found empty, or there is
+ * news of jobs. True: somebody woke it. False: it did not sleep, or the deadline passed. */
+static inline bool ly_park_sleep(ly_park *park, ly_ring *ring, ly_position empty_tail, ly_jobs *jobs,
+                                 uint64_t deadline_ns) {
   ly_point("idle", park);
   ly_store(&park->word, LY_PARKED, seq_cst); /* PARK */
   ly_point("parking", park);
-  if (ly_load(&ring->tail, seq_cst) != empty_tail) { /* PARK */
+  if (ly_load(&ring->tail, seq_cst) != empty_tail ||     /* PARK */
+      ly_load(&jobs->news, seq_cst) != jobs->seen) {     /* NEWS */
     ly_store(&park->word, LY_AWAKE, relaxed); /* a waker that was faster only makes one useless wake */
     return false;
   }
-  while (ly_load(&park->word, acquire) == LY_PARKED) ly_futex_wait(&park->word, LY_PARKED, LANYARD_FOREVER);
-  return true; /* WAKE */
+  while (ly_load(&park->word, acquire) == LY_PARKED) { /* WAKE */
+    if (ly_futex_wait(&park->word, LY_PARKED, deadline_ns) != ETIMEDOUT) continue;
+    return ly_exchange(&park->word, LY_AWAKE, acquire) == LY_AWAKE; /* WAKE, if somebody was faster */
+  }
+  return true;
 }
 
 #endif

@@ -29,8 +29,8 @@ static void append_ended(ly_process *process, ly_closing *first) {
   ly_add(&process->reaper_turn, 1, release);
 }
 
-/* The thread's last act. Its core outlives it: the bytes go only after a join. */
-void lanyard__finish(lanyard_worker *worker) {
+/* LY_FINISHED is the thread's last act. Its core outlives it: the bytes go only after a join. */
+void lanyard__announce(lanyard_worker *worker, uint32_t end) {
   ly_process *process = worker->process;
   worker->tid = ly_thread_id();
   ly_lock(&process->lock);
@@ -38,10 +38,10 @@ void lanyard__finish(lanyard_worker *worker) {
   append_ended(process, worker->closings);
   worker->closings = NULL;
   ly_happens_before(&worker->finished);
-  ly_store(&worker->finished, 1u, release); /* FINISH */
+  ly_store(&worker->finished, end, release); /* FINISH */
   ly_add(&process->ended_turn, 1, release);
   ly_unlock(&process->lock);
-  ly_point("finished", worker);
+  if (end == LY_FINISHED) ly_point("finished", worker);
   ly_futex_wake(&worker->finished, INT_MAX);
   if (closings) ly_futex_wake(&process->reaper_turn, 1);
   ly_futex_wake(&process->ended_turn, INT_MAX);
@@ -58,7 +58,7 @@ void lanyard__bury(lanyard_worker *worker) {
 }
 
 static bool is_over(lanyard_worker *worker) {
-  return worker != lanyard__current && ly_load(&worker->finished, acquire) /* FINISH */
+  return worker != lanyard__current && ly_load(&worker->finished, acquire) == LY_FINISHED /* FINISH */
          && ly_thread_is_gone(worker->tid);
 }
 
@@ -192,7 +192,7 @@ lanyard_status lanyard_close_async(lanyard_worker *worker, lanyard_close_mode mo
   bool started = worker->started;
   ly_unlock(&worker->lock);
   ly_lock(&process->lock);
-  if (started && !ly_load(&worker->finished, relaxed)) { /* the lock orders it */
+  if (started && ly_load(&worker->finished, relaxed) == LY_SERVING) { /* the lock orders it */
     closing->next = worker->closings;
     worker->closings = closing;
   } else {
@@ -216,13 +216,13 @@ static bool is_pending(ly_process *process, bool *ending_out, uint32_t *turn_out
   for (lanyard_worker *worker = process->zombies; worker != NULL; worker = worker->zombie_next) {
     if (worker == self) continue;
     pending = true;
-    if (ly_load(&worker->finished, relaxed)) *ending_out = true;
+    if (ly_load(&worker->finished, relaxed) == LY_FINISHED) *ending_out = true;
   }
   if (self != NULL)
     for (const ly_closing *closing = self->closings; closing != NULL; closing = closing->next) closings--;
   /* Not the reaper itself, which answers them; and not a thread in its destructors, which the reaper may
    * be joining. */
-  bool in_destructors = self != NULL && ly_load(&self->finished, relaxed);
+  bool in_destructors = self != NULL && ly_load(&self->finished, relaxed) == LY_FINISHED;
   bool is_ending = process->reaper_runs && process->closings == 0;
   if (!is_reaper(process) && !in_destructors) pending = pending || closings != 0 || is_ending;
   ly_unlock(&process->lock);

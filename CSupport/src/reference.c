@@ -22,7 +22,7 @@ void lanyard__memory_release(lanyard_worker *worker) {
   ly_free(worker);
 }
 
-void lanyard_release(lanyard_worker **variable) {
+void lanyard__release_until(lanyard_worker **variable, uint64_t deadline_ns) {
   if (variable == NULL || *variable == NULL) return;
   lanyard_worker *worker = *variable;
   *variable = NULL;
@@ -35,11 +35,13 @@ void lanyard_release(lanyard_worker **variable) {
   lanyard__reap(worker->process);
   lanyard__begin_close(worker, LANYARD_DRAIN);
   if (ly_is_foreign(worker)) return; /* a when_room callback forked, and this is the child */
-  if (lanyard__current != worker && lanyard__await_end(worker, LANYARD_FOREVER) == LANYARD_OK)
+  if (lanyard__current != worker && lanyard__await_end(worker, deadline_ns) == LANYARD_OK)
     lanyard__destroy(worker);
   else
     lanyard__bury(worker); /* this thread must not wait; somebody else joins and destroys */
 }
+
+void lanyard_release(lanyard_worker **variable) { lanyard__release_until(variable, LANYARD_FOREVER); }
 
 lanyard_weak *lanyard_weak_create(lanyard_worker *worker) {
   if (ly_check(worker) == LANYARD_OK) ly_add(&worker->memory, 1, relaxed); /* the caller's reference keeps it */

@@ -16,7 +16,7 @@ static lanyard_status claim_slowly(lanyard_worker *worker, ly_terms terms, ly_cl
     if (claim == LY_CLAIM_OK) return LANYARD_OK;
     if (claim == LY_CLAIM_REFUSED) {
       if (ly_load(&worker->ring.tail, acquire) & LY_CLOSED) return LANYARD_CLOSED;
-      lanyard_status status = lanyard__start(worker);
+      lanyard_status status = lanyard__start(worker, false);
       if (status != LANYARD_OK) return status;
       claim = ly_ring_claim(&worker->ring, position_out);
     } else if (!terms.waits) {
@@ -31,23 +31,47 @@ static lanyard_status claim_slowly(lanyard_worker *worker, ly_terms terms, ly_cl
   }
 }
 
+static inline lanyard_status claim(lanyard_worker *worker, ly_terms terms, ly_position *position_out) {
+  ly_claim claim = ly_ring_claim(&worker->ring, position_out);
+  if (LY_UNLIKELY(claim != LY_CLAIM_OK)) {
+    lanyard_status status = claim_slowly(worker, terms, claim, position_out);
+    if (status != LANYARD_OK) return status;
+  }
+  ly_point("claimed", worker);
+  return LANYARD_OK;
+}
+
+static inline void publish(lanyard_worker *worker, ly_position position, ly_entry entry) {
+  ly_ring_publish(&worker->ring, position, entry);
+  ly_point("published", worker);
+  ly_park_wake(&worker->park); /* PARK */
+}
+
 static inline lanyard_status submit(lanyard_worker *worker, ly_entry entry, ly_terms terms,
                                     lanyard_ticket *ticket_out, ly_position *position_out) {
   lanyard_status status = ly_check(worker);
   if (LY_UNLIKELY(status != LANYARD_OK)) return status;
   if (LY_UNLIKELY(entry.function == NULL)) return LANYARD_INVALID;
-  ly_claim claim = ly_ring_claim(&worker->ring, position_out);
-  if (LY_UNLIKELY(claim != LY_CLAIM_OK)) {
-    status = claim_slowly(worker, terms, claim, position_out);
-    if (status != LANYARD_OK) return status;
-  }
-  ly_point("claimed", worker);
+  status = claim(worker, terms, position_out);
+  if (LY_UNLIKELY(status != LANYARD_OK)) return status;
   /* Before it can run: it may free the memory that the ticket lies in. */
   if (ticket_out != NULL) *ticket_out = ticket_of(*position_out);
-  ly_ring_publish(&worker->ring, *position_out, entry);
-  ly_point("published", worker);
-  ly_park_wake(&worker->park); /* PARK */
+  publish(worker, *position_out, entry);
   return LANYARD_OK;
+}
+
+lanyard_status lanyard__try_claim(lanyard_worker *worker, lanyard_ticket *ticket_out) {
+  lanyard_status status = ly_check(worker);
+  if (status != LANYARD_OK) return status;
+  ly_position position;
+  status = claim(worker, (ly_terms){false, LANYARD_FOREVER}, &position);
+  if (status == LANYARD_OK) *ticket_out = ticket_of(position);
+  return status;
+}
+
+void lanyard__publish(lanyard_worker *worker, lanyard_ticket ticket, lanyard_function function,
+                      void *argument) {
+  publish(worker, (ly_position)((ticket - 1) * LY_STEP), (ly_entry){function, argument, 0});
 }
 
 lanyard_status lanyard_try_submit(lanyard_worker *worker, lanyard_function function, void *argument,

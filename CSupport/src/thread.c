@@ -6,6 +6,10 @@
  */
 #include "worker.h"
 
+static _Thread_local int last_error;
+
+int lanyard__thread_error(void) { return last_error; }
+
 enum { TRIES = 10 };
 #define FIRST_PAUSE_NS UINT64_C(200000)
 #define STACK_DEFAULT_MIN (UINT64_C(1) << 20) /* musl's default is 128 KiB */
@@ -40,12 +44,15 @@ static int create(pthread_t *thread, const pthread_attr_t *attributes, void *(*s
 lanyard_status lanyard__thread_start(pthread_t *thread_out, size_t stack_size_bytes,
                                      void *(*start)(void *), void *argument) {
   pthread_attr_t attributes;
-  if (ly_attributes_init(&attributes) != 0) return LANYARD_NO_THREAD;
+  last_error = ly_attributes_init(&attributes);
+  if (last_error != 0) return LANYARD_NO_THREAD;
   lanyard_status status = LANYARD_NO_THREAD;
   sigset_t mask, old;
   fill_mask(&mask);
-  if (set_stack(&attributes, stack_size_bytes) == 0 && ly_signal_mask(&mask, &old) == 0) {
-    if (create(thread_out, &attributes, start, argument) == 0) status = LANYARD_OK;
+  if ((last_error = set_stack(&attributes, stack_size_bytes)) == 0 &&
+      (last_error = ly_signal_mask(&mask, &old)) == 0) {
+    last_error = create(thread_out, &attributes, start, argument);
+    if (last_error == 0) status = LANYARD_OK;
     pthread_sigmask(SIG_SETMASK, &old, NULL); /* undoes what succeeded a moment ago */
   }
   pthread_attr_destroy(&attributes);

@@ -1,6 +1,7 @@
 /* worker.h - the core behind a handle: its fields, who owns each, and its life.
  *
- *   thread     UNSTARTED -> runs -> finished -> joined        (a lazy worker may stay UNSTARTED for ever)
+ *   thread     UNSTARTED -> serving [-> drained] -> finished -> joined
+ *              (a lazy worker may stay UNSTARTED for ever; drained: executors keep the thread, jobs.h)
  *   acceptance open -> closed                                 (LY_CLOSED in the ring's tail; no way back)
  *   ownership  strong > 0 -> 0: the last owner closes, then whoever joined the thread destroys
  *
@@ -12,17 +13,19 @@
  * Orderings
  *   OWN     release: acq_rel sub of strong, memory -> the one that finds it was the last.
  *   FINISH  thread: release store of `finished`, its last but one access -> closers: acquire load.
+ *           The same for LY_DRAINED, which is not its last.
  *   JOINED  joiner: release store of `join` after pthread_join -> other closers: acquire load.
  *           So everything on the worker, destructors included, happens before every close that returns OK.
  *   DISCARD closer: release store of `discards` before it closes the ring -> worker: acquire load.
  *
  * Lock: `lock` guards starting the thread and the list of when_room waiters. Under it nothing is called
- * but pthread_create. It and the process's lock are never held together.
+ * but pthread_create. Neither it, nor the jobs' lock, nor the process's is held together with another.
  */
 #ifndef LANYARD_WORKER_H
 #define LANYARD_WORKER_H
 
 #include "entry.h"
+#include "jobs.h"
 #include "park.h"
 #include "process.h"
 #include "room.h"
@@ -30,6 +33,7 @@
 
 #define LY_MAGIC UINT64_C(0x6c616e7961726421) /* "lanyard!" */
 
+enum { LY_SERVING = 0, LY_DRAINED = 1, LY_FINISHED = 2 };
 enum { LY_UNJOINED = 0, LY_JOINING = 1, LY_JOINED = 2 };
 
 struct lanyard_worker {
@@ -42,6 +46,7 @@ struct lanyard_worker {
   void (*on_stop)(void *);
   void (*serve)(void *, lanyard_request *, size_t);
   void (*interrupt)(void *);
+  void (*destroyed)(void *); /* written before anybody else knows the worker */
   size_t stack_size_bytes;
   uint32_t batch_limit;
   ly_position start; /* where the ring's counters began */
@@ -57,9 +62,11 @@ struct lanyard_worker {
   alignas(LY_LINE) lanyard_request *batch; /* batch_limit, with `serve` */
   ly_reply **replies;                      /* batch_limit, with `serve` */
   ly_spin spin;
+  bool has_drained; /* LY_DRAINED was announced */
   _Atomic uint64_t completed, discarded, batches, parks, inline_calls;
   _Atomic uint32_t depth_high;
 
+  alignas(LY_LINE) ly_jobs jobs;
   alignas(LY_LINE) ly_room room;
   alignas(LY_LINE) ly_running running;
   ly_spin reply_spin; /* shared by the callers that wait for a reply */
@@ -70,7 +77,7 @@ struct lanyard_worker {
   _Atomic uint64_t memory;
   _Atomic uint32_t discards; /* set by a DISCARD close, read by the worker */
   _Atomic uint32_t closing;  /* only a hint that ends a spin: LY_CLOSED in the tail decides */
-  _Atomic uint32_t finished; /* futex: the thread has nothing left to do but to return */
+  _Atomic uint32_t finished; /* futex: LY_SERVING, LY_DRAINED, LY_FINISHED: nothing left but to return */
   _Atomic uint32_t join;     /* futex: LY_UNJOINED, LY_JOINING, LY_JOINED */
   pthread_mutex_t lock;
   bool started;     /* under `lock` */
@@ -123,7 +130,7 @@ void lanyard__thread_name(const char *name);
 void *lanyard__loop(void *worker);
 
 /* open.c */
-lanyard_status lanyard__start(lanyard_worker *worker); /* a lazy worker's thread; OK: it runs */
+lanyard_status lanyard__start(lanyard_worker *worker, bool for_job); /* a lazy worker's thread; OK: it runs */
 void lanyard__destroy(lanyard_worker *worker);
 
 /* cancel.c */
@@ -137,12 +144,22 @@ lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns);
 lanyard_worker *lanyard__retain(lanyard_worker *worker);
 void lanyard__memory_release(lanyard_worker *worker);
 
+/* jobs.c; all but the third on the worker */
+bool lanyard__job_is_due(lanyard_worker *worker);
+bool lanyard__run_jobs(lanyard_worker *worker); /* false: there was none to run now */
+bool lanyard__has_executors(lanyard_worker *worker);
+bool lanyard__is_kept(lanyard_worker *worker); /* by an executor, or by a job */
+
+/* timer.c, on the worker */
+void lanyard__run_timers(lanyard_worker *worker);
+void lanyard__drop_timers(lanyard_worker *worker);
+
 /* registry.c */
 void lanyard__register(lanyard_worker *worker);
 void lanyard__unregister(lanyard_worker *worker);
 
 /* reaper.c */
-void lanyard__finish(lanyard_worker *worker);
+void lanyard__announce(lanyard_worker *worker, uint32_t end); /* LY_DRAINED or LY_FINISHED */
 void lanyard__bury(lanyard_worker *worker);
 void lanyard__reap(ly_process *process);
 

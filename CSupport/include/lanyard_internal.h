@@ -1,0 +1,82 @@
+/* lanyard_internal.h - what the Swift layer needs of the core and C callers do not.
+ *
+ * Not installed, not exported by liblanyard.so, no promise from one version to the next. The general
+ * rules of lanyard.h hold: who calls owns a reference; no callback is called under a lock.
+ */
+#ifndef LANYARD_INTERNAL_H
+#define LANYARD_INTERNAL_H
+
+#include "lanyard.h"
+
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wnullability-extension"
+#pragma clang assume_nonnull begin
+#endif
+
+/* -------------------------------------------------------------------------------------- executors */
+
+/// Runs a job. Called once, on the worker's thread.
+typedef void (*lanyard__job_function)(void *job, void *executor);
+
+/// Counts one executor in: from now on the thread lives until it is counted out, and runs its jobs whatever
+/// becomes of the ring. An executor is an owner too, and this gives it a reference.
+///
+/// @return false: closing has begun and there is no executor, so the thread is about to end, or has ended,
+///         or the worker is the parent process's. Nothing was counted.
+bool lanyard__executor_acquire(lanyard_worker *worker);
+
+/// Counts one executor out and releases its reference. Every job of it was enqueued before.
+void lanyard__executor_release(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABLE worker);
+
+/// Hands over a job. The caller is a counted executor. Runs after everything this thread submitted before.
+///
+/// Never waits for room, and never refuses, but in a child of fork (LANYARD_FORKED) and when there is no
+/// memory for the list to grow (LANYARD_NO_MEMORY). Where a lazy worker's thread cannot be started it
+/// waits until it can: a job may be neither refused nor dropped.
+lanyard_status lanyard__enqueue(lanyard_worker *worker, lanyard__job_function function, void *job,
+                                void *executor);
+
+/* ----------------------------------------------------------------------------------------- timers */
+
+/// Called on the worker's thread when its time has come, with LANYARD_OK: returns when it wants to be
+/// called again, and 0 if never. Or once with LANYARD_CLOSED, instead, when the worker closes.
+typedef uint64_t (*lanyard__tick)(void *argument, lanyard_status outcome);
+
+/// Has a function called on the worker's thread at a time of lanyard_now_ns().
+///
+/// @return LANYARD_OK: it will be called. LANYARD_CLOSED, LANYARD_NO_MEMORY, LANYARD_NO_THREAD,
+///         LANYARD_FORKED: it will not.
+lanyard_status lanyard__set_timer(lanyard_worker *worker, uint64_t deadline_ns, lanyard__tick tick,
+                                  void *argument);
+
+/* --------------------------------------------------------------------------- a submit in two steps */
+
+/// The first half of lanyard_try_submit(). After LANYARD_OK the caller must publish without delay, on the
+/// same thread, and may use the time in between to store what belongs to the ticket.
+lanyard_status lanyard__try_claim(lanyard_worker *worker, lanyard_ticket *ticket_out);
+
+/// The second half.
+void lanyard__publish(lanyard_worker *worker, lanyard_ticket ticket, lanyard_function function,
+                      void *LANYARD_NULLABLE argument);
+
+/* ----------------------------------------------------------------------------------------- the end */
+
+/// Has a function called once when the worker's memory goes, after its thread was joined or if there never
+/// was one; on whatever thread that happens. Before anybody else knows the worker.
+void lanyard__on_destroy(lanyard_worker *worker, void (*destroyed)(void *LANYARD_NULLABLE context));
+
+/// As lanyard_release(), but waits for the thread's end until the deadline only, and then leaves the rest
+/// to the next open, release or quiesce, as a release on the worker's own thread does.
+void lanyard__release_until(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABLE worker,
+                            uint64_t deadline_ns);
+
+/// What pthread_create said when this thread last got a LANYARD_NO_THREAD: an errno.
+int lanyard__thread_error(void);
+
+#if defined(__clang__)
+#pragma clang assume_nonnull end
+#pragma clang diagnostic pop
+#endif
+
+#endif

@@ -1,0 +1,89 @@
+/* timer.c - functions that the worker calls at a time of their own: a sorted list under the jobs' lock.
+ *
+ * A worker has few of them, so the list is searched from the front. The worker's sleep ends at the first
+ * one's deadline. A timer keeps nobody alive: when the worker closes it is told so, once, and is gone.
+ */
+#include "worker.h"
+
+/* False: the worker takes no more. */
+static bool insert(ly_jobs *jobs, ly_timer *timer) {
+  ly_lock(&jobs->lock);
+  bool taken = !jobs->refuses_timers;
+  if (taken) {
+    ly_timer **at = &jobs->timers;
+    while (*at != NULL && (*at)->deadline_ns <= timer->deadline_ns) at = &(*at)->next;
+    timer->next = *at;
+    *at = timer;
+    ly_add(&jobs->news, 1, seq_cst); /* NEWS: the sleep may have to be shorter */
+  }
+  ly_unlock(&jobs->lock);
+  return taken;
+}
+
+lanyard_status lanyard__set_timer(lanyard_worker *worker, uint64_t deadline_ns, lanyard__tick tick,
+                                  void *argument) {
+  lanyard_status status = ly_check(worker);
+  if (status != LANYARD_OK) return status;
+  if (lanyard_is_closed(worker)) return LANYARD_CLOSED;
+  if (ly_load(&worker->ring.tail, relaxed) & LY_UNSTARTED) {
+    status = lanyard__start(worker, false);
+    if (status != LANYARD_OK) return status;
+  }
+  ly_timer *timer = ly_calloc("timer", 1, sizeof *timer);
+  if (timer == NULL) return LANYARD_NO_MEMORY;
+  *timer = (ly_timer){NULL, deadline_ns, tick, argument};
+  if (!insert(&worker->jobs, timer)) {
+    ly_free(timer);
+    return LANYARD_CLOSED;
+  }
+  ly_point("timer_set", worker);
+  ly_park_wake(&worker->park); /* NEWS */
+  return LANYARD_OK;
+}
+
+/* Takes the first timer off the list if its time has come. */
+static ly_timer *take_due(ly_jobs *jobs, uint64_t now) {
+  ly_lock(&jobs->lock);
+  ly_timer *timer = jobs->timers;
+  if (timer != NULL && timer->deadline_ns > now) timer = NULL;
+  if (timer != NULL) jobs->timers = timer->next;
+  jobs->alarm_ns = jobs->timers == NULL ? LANYARD_FOREVER : jobs->timers->deadline_ns;
+  ly_unlock(&jobs->lock);
+  return timer;
+}
+
+void lanyard__run_timers(lanyard_worker *worker) {
+  ly_jobs *jobs = &worker->jobs;
+  if (LY_LIKELY(jobs->alarm_ns == LANYARD_FOREVER) || ly_is_foreign(worker)) return;
+  uint64_t now = ly_now_ns();
+  if (now < jobs->alarm_ns) return;
+  if (lanyard_is_closed(worker)) {
+    lanyard__drop_timers(worker);
+    return;
+  }
+  for (ly_timer *timer; (timer = take_due(jobs, now)) != NULL;) {
+    uint64_t next_ns = timer->tick(timer->argument, LANYARD_OK);
+    if (ly_is_foreign(worker)) return; /* it forked, and this is the child */
+    if (next_ns != 0) {
+      timer->deadline_ns = next_ns > now ? next_ns : now + 1; /* each one's turn comes once in this round */
+      if (insert(jobs, timer)) continue;
+      timer->tick(timer->argument, LANYARD_CLOSED);
+    }
+    ly_free(timer);
+  }
+}
+
+void lanyard__drop_timers(lanyard_worker *worker) {
+  ly_jobs *jobs = &worker->jobs;
+  ly_lock(&jobs->lock);
+  ly_timer *dropped = jobs->timers;
+  jobs->timers = NULL;
+  jobs->refuses_timers = true;
+  jobs->alarm_ns = LANYARD_FOREVER;
+  ly_unlock(&jobs->lock);
+  for (ly_timer *timer = dropped, *next; timer != NULL && !ly_is_foreign(worker); timer = next) {
+    next = timer->next;
+    timer->tick(timer->argument, LANYARD_CLOSED);
+    ly_free(timer);
+  }
+}

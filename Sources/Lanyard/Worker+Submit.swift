@@ -12,8 +12,9 @@ extension Worker {
   /// caller suspends, behind those who came before; no thread is blocked.
   ///
   /// - Parameters:
-  ///   - deadline: The instant after which a closure that has not started is dropped. It spans the wait
-  ///     for room and the wait in the ring.
+  ///   - deadline: The instant after which a closure that has not started is dropped, and one that runs is
+  ///     interrupted, where the configuration has an `interrupt`. It spans the wait for room, the wait in
+  ///     the ring, and the run.
   ///   - body: The work. It may block; it must not wait for this same worker.
   /// - Returns: What `body` returned.
   /// - Throws: ``WorkerError`` with code `closed`, `deadlineExceeded`, `noThread` (where the configuration
@@ -23,7 +24,8 @@ extension Worker {
   /// **Threads.** Call from any task. `body` runs on the worker's thread, outside any lock.
   /// **Blocking.** Never: the task suspends.
   /// **Cancellation.** Before `body` starts it is dropped and the task leaves at once, whatever the worker
-  /// is doing. Afterwards it runs to its end and its result is returned.
+  /// is doing. Afterwards it runs to its end and its result is returned; where the configuration has an
+  /// `interrupt`, that is called.
   /// **Lifetime.** The worker stays open until the call returns.
   /// **After close.** Throws `closed`.
   public nonisolated(nonsending) func run<Result, Failure: Error>(
@@ -44,13 +46,35 @@ extension Worker {
     _ request: RunRequest<Result, Failure>
   ) async throws -> sending Result {
     try await withTaskCancellationHandler {
-      try await withCheckedThrowingContinuation { continuation in
-        request.resume(continuation)
+      try await Waiter<Result>.wait { waiter in
+        request.resume(waiter)
         line.submit(request)
       }
     } onCancel: {
       request.withdraw(.cancelled, from: line)
-    }.take()
+    }
+  }
+
+  /// Puts an element that found no room into the line, and returns when the ring has accepted it.
+  nonisolated(nonsending) func send<Element>(
+    _ request: SendRequest<Element>, deadline: ContinuousClock.Instant?
+  ) async throws {
+    guard let deadline else { return try await perform(request) }
+    async let _: Void = expire(request, at: deadline)
+    try await perform(request)
+  }
+
+  private nonisolated(nonsending) func perform<Element>(
+    _ request: SendRequest<Element>
+  ) async throws {
+    try await withTaskCancellationHandler {
+      try await Waiter<Void>.wait { waiter in
+        request.resume(waiter)
+        line.submit(request)
+      }
+    } onCancel: {
+      request.withdraw(.cancelled, from: line)
+    }
   }
 
   private func expire(_ request: WithdrawableRequest, at deadline: ContinuousClock.Instant) async {

@@ -8,9 +8,10 @@
 //   open -> closing -> closed      by close(), on any thread, any number of times, or by deinit
 //
 // deinit gives the reference back and does nothing else. It may run on the worker's own thread, and does
-// so routinely: whenever a closure that ran there held the last reference. The core sees which case it is:
+// so routinely: whenever a closure that ran there held the last reference. Which case it is, is known below:
 //
 //   elsewhere        it closes, finishes what was accepted, joins the thread and frees the memory
+//   in a task        the same, but it waits for a moment only, for this thread is not ours to hold
 //   on the worker    it cannot wait for itself: it begins to close and returns; the thread finishes what
 //                    was accepted and ends, and the core joins it at the next chance
 //
@@ -28,7 +29,8 @@
 ///
 /// **Lifetime.** Letting go of the last reference closes the worker: what was accepted is finished, then
 /// the thread ends. It may be let go of anywhere, on the worker's own thread too. Elsewhere the release
-/// waits for the thread's end; use `await close()` in asynchronous code to wait without blocking a thread.
+/// waits for the thread's end, but in a task for 10 ms at most: the thread then ends when it has finished.
+/// Use `await close()` in asynchronous code to know that the end was reached.
 ///
 /// **After close.** What would submit throws ``WorkerError`` with code `closed`; everything else still
 /// answers.
@@ -39,6 +41,9 @@ public final class Worker: Sendable {
   let handle: WorkerHandle
   let line: RoomLine
 
+  /// The executors that live; it is they who own references, so that letting go of one ends it.
+  let executors: Executors
+
   /// Opens a worker and starts its thread.
   ///
   /// - Parameters:
@@ -46,18 +51,65 @@ public final class Worker: Sendable {
   ///   - configuration: Capacity and the like.
   ///   - fileID: Where it was opened, for ``live``.
   ///   - line: Where it was opened, for ``live``.
-  /// - Throws: ``WorkerError`` with code `invalid` if the configuration is out of range, `noThread` if the
-  ///   system refused a thread ten times in about 100 ms, or `noMemory`. Nothing is left behind.
+  /// - Throws: ``WorkerError`` with code `invalid` if the name is empty or contains a zero byte or the
+  ///   configuration is out of range, `noThread` if the system refused a thread ten times in about 100 ms, or `noMemory`. Nothing is left behind.
   ///
   /// **Blocking.** Only for those retries.
-  public init(
+  public convenience init(
     _ name: String = "lanyard", configuration: Configuration = Configuration(),
     fileID: StaticString = #fileID, line: Int = #line
   ) throws(WorkerError) {
-    let handle = try WorkerHandle.open(name, configuration, fileID: fileID, line: line)
+    try self.init(
+      name, configuration, hooks: WorkerHooks(configuration), fileID: fileID, line: line)
+  }
+
+  init(
+    _ name: String, _ configuration: Configuration, hooks: WorkerHooks, fileID: StaticString,
+    line: Int
+  ) throws(WorkerError) {
+    try configuration.validate(name: name)
+    let handle = try WorkerHandle.open(
+      name, configuration, hooks: hooks, fileID: fileID, line: line)
     self.name = name
     self.handle = handle
     self.line = RoomLine(of: handle)
+    self.executors = Executors(
+      of: handle, name: name, stackSize: configuration.stackSize, fileID: fileID, line: line)
+  }
+
+  /// Opens a worker for the time of a closure, and returns after its thread has ended.
+  ///
+  /// ```swift
+  /// let sum = try await Worker.withWorker("sum") { worker in
+  ///   try await worker.run { add(numbers) }
+  /// }
+  /// ```
+  ///
+  /// - Parameters:
+  ///   - name: As ``init(_:configuration:fileID:line:)``.
+  ///   - configuration: As there.
+  ///   - fileID: As there.
+  ///   - line: As there.
+  ///   - body: What uses the worker. Whether it returns or throws, what it submitted is finished.
+  /// - Returns: What `body` returned.
+  /// - Throws: As ``init(_:configuration:fileID:line:)``; otherwise whatever `body` throws, as itself.
+  ///
+  /// **Blocking.** Never: the task suspends until the end.
+  /// **Cancellation.** Is the body's affair; the end is waited for all the same.
+  public static nonisolated(nonsending) func withWorker<Result>(
+    _ name: String = "lanyard", configuration: Configuration = Configuration(),
+    fileID: StaticString = #fileID, line: Int = #line,
+    _ body: nonisolated(nonsending) (Worker) async throws -> Result
+  ) async throws -> Result {
+    let worker = try Worker(name, configuration: configuration, fileID: fileID, line: line)
+    do {
+      let result = try await body(worker)
+      await worker.close()
+      return result
+    } catch {
+      await worker.close()
+      throw error
+    }
   }
 
   deinit {
@@ -70,6 +122,8 @@ public final class Worker: Sendable {
   ///
   /// Any number of threads and tasks may close, any number of times; each returns after the thread was
   /// joined. A later `discard` turns a drain in progress into a discard; a later `drain` changes nothing.
+  /// As long as an executor of this worker lives its thread does too, and closing waits for the requests
+  /// only.
   ///
   /// - Parameter mode: What becomes of requests that were accepted and have not started.
   ///
@@ -85,7 +139,7 @@ public final class Worker: Sendable {
   /// Stops acceptance at once and returns after the thread has ended, without blocking a thread.
   ///
   /// As the blocking form, and the two may be mixed. A closure on the worker's own thread can begin it
-  /// with the blocking form, which does not wait there.
+  /// with the blocking form, which does not wait there; a task that lives there can await it.
   ///
   /// - Parameter mode: What becomes of requests that were accepted and have not started.
   ///

@@ -11,11 +11,15 @@ public struct WorkerError: Error, Hashable, Sendable {
   /// What went wrong, for code that decides by it.
   public let code: Code
 
+  /// The system's own number for it, where there is one: that of a refused thread.
+  public let errno: Int32?
+
   /// What was wrong in this case; nil where the code says it all.
   let detail: String?
 
-  init(_ code: Code, detail: String? = nil) {
+  init(_ code: Code, errno: Int32? = nil, detail: String? = nil) {
     self.code = code
+    self.errno = errno
     self.detail = detail
   }
 
@@ -74,5 +78,7 @@ extension WorkerError.Code: CustomStringConvertible {
 
 extension WorkerError: CustomStringConvertible {
   /// What was wrong and what to do, in one sentence.
-  public var description: String { detail ?? code.advice }
+  public var description: String {
+    (detail ?? code.advice) + (errno.map { " (errno \($0))" } ?? "")
+  }
 }

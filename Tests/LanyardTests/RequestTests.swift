@@ -10,10 +10,10 @@ struct RequestTests {
   private func answer(
     to request: RunRequest<Void, Never>, _ body: (RunRequest<Void, Never>) -> Void
   ) async throws {
-    try await withCheckedThrowingContinuation { continuation in
-      request.resume(continuation)
+    try await Waiter<Void>.wait { waiter in
+      request.resume(waiter)
       body(request)
-    }.take()
+    }
   }
 
   //     submitter                        withdrawer

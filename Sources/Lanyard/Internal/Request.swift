@@ -96,12 +96,22 @@ class WithdrawableRequest: Request, @unchecked Sendable {
     }
   }
 
+  /// Offers it to the ring. Under the line's lock, or before anybody stands in the line.
+  func trySubmit(to handle: WorkerHandle) -> WorkerHandle.Acceptance {
+    handle.trySubmit(self)
+  }
+
   /// The submitter's word that the core has accepted it. A withdrawal that came meanwhile is carried out.
   func wasAccepted(as ticket: WorkerHandle.Ticket, by handle: WorkerHandle) {
     self.ticket = ticket
     let (exchanged, _) = phase.compareExchange(  // TICKET
       expected: .unsubmitted, desired: .accepted, ordering: .acquiringAndReleasing)
-    if !exchanged { handle.cancel(ticket) }
+    if !exchanged { withdraw(ticket, from: handle) }
+  }
+
+  /// Withdraws what the ring has accepted, if it can be.
+  func withdraw(_ ticket: WorkerHandle.Ticket, from handle: WorkerHandle) {
+    handle.cancel(ticket)
   }
 
   /// Withdraws it if it has not started. Answers it at once, on this thread, unless it is just being
@@ -118,7 +128,7 @@ class WithdrawableRequest: Request, @unchecked Sendable {
       seen = found
     }
     if seen == .accepted {
-      line.handle.cancel(ticket)
+      withdraw(ticket, from: line.handle)
     } else if line.leave(self) {
       answer(.withdrawn)
     }
@@ -132,7 +142,7 @@ final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked
   // Both are written before the submit and taken by the one answer (BODY). What is not run keeps its body
   // until the box goes, which is not under the task's own lock, as the answer to a cancellation may be.
   private var body: Body?
-  private var continuation: CheckedContinuation<Transfer<Success>, any Error>?
+  private var waiter: Waiter<Success>?
 
   /// When it must have started, on the core's clock.
   private let deadline: WorkerHandle.Nanoseconds
@@ -143,8 +153,8 @@ final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked
   }
 
   /// The submitter's first step, before anybody else may answer.
-  func resume(_ continuation: CheckedContinuation<Transfer<Success>, any Error>) {
-    self.continuation = continuation
+  func resume(_ waiter: Waiter<Success>) {
+    self.waiter = waiter
   }
 
   override func answer(_ outcome: Outcome) {
@@ -156,11 +166,9 @@ final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked
       case .withdrawn where reason == .expired: .failure(WorkerError(.deadlineExceeded))
       case .withdrawn: .failure(CancellationError())
       }
-    guard let continuation else {
-      preconditionFailure("answered before it was submitted, or twice")
-    }
-    self.continuation = nil
-    continuation.resume(with: result)
+    guard let waiter else { preconditionFailure("answered before it was submitted, or twice") }
+    self.waiter = nil
+    waiter.resume(with: result)
   }
 
   /// Runs the body. What it captured goes here, on the worker, before the caller hears of the result.
@@ -175,18 +183,50 @@ final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked
   }
 }
 
-/// Carries a result to the one task that waits for it.
-///
-/// @unchecked: it is made from a value that was sent, and its value is taken by that one task.
-struct Transfer<Value>: @unchecked Sendable {
-  // Sent in, and read once by the receiver, so no two threads ever share it.
-  nonisolated(unsafe) private let value: Value
+/// An element that its caller sends into a typed ring, and waits only for room.
+final class SendRequest<Element>: WithdrawableRequest, @unchecked Sendable {
+  private let slots: Slots<Element>
 
-  init(_ value: sending Value) {
-    unsafe self.value = value
+  // Written before the submit. The element is taken by the one submission that is accepted, or goes with the
+  // box; the waiter by the one answer (BODY).
+  private var element: Element?
+  private var waiter: Waiter<Void>?
+
+  init(_ element: Element, to slots: Slots<Element>) {
+    self.element = element
+    self.slots = slots
   }
 
-  consuming func take() -> sending Value {
-    unsafe value
+  /// The submitter's first step, before anybody else may answer.
+  func resume(_ waiter: Waiter<Void>) {
+    self.waiter = waiter
+  }
+
+  override func trySubmit(to handle: WorkerHandle) -> WorkerHandle.Acceptance {
+    guard let element else { preconditionFailure("submitted twice") }
+    let acceptance = handle.trySubmit(element, into: slots)
+    if case .accepted = acceptance { self.element = nil }
+    return acceptance
+  }
+
+  /// Acceptance is all that its caller waits for.
+  override func wasAccepted(as ticket: WorkerHandle.Ticket, by handle: WorkerHandle) {
+    super.wasAccepted(as: ticket, by: handle)
+    answer(.run)
+  }
+
+  /// It is no longer the caller's: it will be served.
+  override func withdraw(_ ticket: WorkerHandle.Ticket, from handle: WorkerHandle) {}
+
+  override func answer(_ outcome: Outcome) {
+    guard let waiter else { preconditionFailure("answered before it was submitted, or twice") }
+    self.waiter = nil
+    switch outcome {
+    case .run: waiter.resume(with: .success(Transfer(())))
+    case .refused(let error): waiter.resume(with: .failure(error))
+    case .withdrawn where reason == .expired:
+      waiter.resume(with: .failure(WorkerError(.deadlineExceeded)))
+    case .withdrawn: waiter.resume(with: .failure(CancellationError()))
+    }
   }
 }

@@ -61,7 +61,7 @@ final class RoomLine: Sendable {
   func submit(_ request: WithdrawableRequest) {
     guard request.reason == nil else { return request.answer(.withdrawn) }
     guard isEmpty else { return join(request) }
-    switch handle.trySubmit(request) {
+    switch request.trySubmit(to: handle) {
     case .accepted(let ticket): request.wasAccepted(as: ticket, by: handle)
     case .refused(let error): request.answer(.refused(error))
     case .full: join(request)
@@ -138,7 +138,7 @@ final class RoomLine: Sendable {
       remove(request, at: place, from: &state)
       return .answer(request, .withdrawn)
     }
-    switch handle.trySubmit(request) {
+    switch request.trySubmit(to: handle) {
     case .full:
       state.pump = .registering
       return .full

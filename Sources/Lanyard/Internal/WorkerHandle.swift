@@ -1,10 +1,16 @@
-// The only file that touches the C core, and the one that holds every `unsafe` that this takes.
+// The only file that touches the C core, and the one that holds every `unsafe` of this module.
 //
-// A handle is a borrowed pointer to the core. `Worker` owns one reference and gives it back in its deinit;
-// whoever calls anything here owns one, or is called by the core in a request, when the thread keeps the
-// core's memory. What crosses into C as an argument is either a class reference that the core holds from
-// the accepted call until it calls back once (`Unmanaged`, retained and taken), or a variable on the stack
-// of a caller who waits for the core to return.
+// A handle is a borrowed pointer to the core. `Worker` and each executor own one reference and give it back
+// in their deinits; whoever calls anything here owns one, or is called by the core on the worker's thread,
+// which keeps the core's memory. What crosses into C is one of these:
+//
+//   a class reference that the core holds from the accepted call until it calls back once (`Unmanaged`,
+//   retained there and taken here): requests, lines that wait for room, executors of jobs
+//   a class reference that the core holds until its memory goes: the hooks; and the slots, which they own
+//   a variable on the stack of a caller who waits for the core to return
+//
+// Below the handle: what the core calls, and three small types that are unsafe for the sake of speed and
+// safe to use as they stand: `Waiter`, `Transfer`, `Slots`.
 
 import CLanyard
 
@@ -32,9 +38,9 @@ struct WorkerHandle: @unchecked Sendable {
 
   /// Opens a worker. The caller owns the one reference that it has.
   static func open(
-    _ name: String, _ configuration: Worker.Configuration, fileID: StaticString, line: Int
+    _ name: String, _ configuration: Worker.Configuration, hooks: WorkerHooks,
+    fileID: StaticString, line: Int
   ) throws(WorkerError) -> WorkerHandle {
-    try configuration.validate()
     var options = unsafe lanyard_options()
     // The file's name is static text, so its pointer is good for as long as the core needs it.
     fileID.withUTF8Buffer { file in
@@ -48,13 +54,24 @@ struct WorkerHandle: @unchecked Sendable {
     unsafe options.stack_size_bytes = configuration.stackSize ?? 0
     unsafe options.spin_ns = UInt32(nanoseconds(configuration.spin))
     unsafe options.lazy = configuration.lazy
+    unsafe options.on_start = startHooks
+    unsafe options.on_stop = stopHooks
+    if hooks.servesBatches { unsafe options.serve = serveHooks }
+    if hooks.interrupts { unsafe options.interrupt = interruptHooks }
+    // Retained for the core; `destroyHooks` takes it, or we do on failure.
+    let context = unsafe Unmanaged.passRetained(hooks)
+    unsafe options.context = unsafe context.toOpaque()
     var pointer: OpaquePointer?
     // The core copies the name.
     let status = unsafe name.withCString { name in
       unsafe options.name = unsafe name
       return unsafe lanyard_open(&options, &pointer)
     }
-    guard status == LANYARD_OK, let pointer = unsafe pointer else { throw WorkerError(status) }
+    guard status == LANYARD_OK, let pointer = unsafe pointer else {
+      unsafe context.release()
+      throw WorkerError(status)
+    }
+    unsafe lanyard__on_destroy(pointer, destroyHooks)
     return unsafe WorkerHandle(pointer)
   }
 
@@ -64,10 +81,20 @@ struct WorkerHandle: @unchecked Sendable {
     return self
   }
 
-  /// Gives a reference back. The last one closes, and waits for the thread unless this is the thread.
+  /// How long a release in a task may wait: enough for a worker that is idle or nearly so.
+  private static let patience: Nanoseconds = 10_000_000
+
+  /// Gives a reference back. The last one closes, and waits for the thread's end, unless this is the thread.
+  ///
+  /// In a task it waits for a moment only. The thread that it would hold may be one of the few that all
+  /// tasks share, and what it waits for may need one of them; the core joins the worker's thread later.
   func release() {
     var pointer: OpaquePointer? = unsafe self.pointer
-    unsafe lanyard_release(&pointer)
+    if unsafe withUnsafeCurrentTask(body: { unsafe $0 != nil }) {
+      unsafe lanyard__release_until(&pointer, Self.now + Self.patience)
+    } else {
+      unsafe lanyard_release(&pointer)
+    }
   }
 
   // MARK: Submitting
@@ -83,7 +110,21 @@ struct WorkerHandle: @unchecked Sendable {
     return status == LANYARD_FULL ? .full : .refused(WorkerError(status))
   }
 
-  /// Withdraws a request that has not started; its answer comes before this returns.
+  /// Puts an element into a slot of its own. Accepted: it will be served, or discarded.
+  func trySubmit<Element>(_ element: consuming Element, into slots: Slots<Element>) -> Acceptance {
+    var ticket: Ticket = 0
+    let status = unsafe lanyard__try_claim(pointer, &ticket)
+    guard status == LANYARD_OK else {
+      return status == LANYARD_FULL ? .full : .refused(WorkerError(status))
+    }
+    slots.store(element, at: ticket)
+    // Not retained: the hooks own the slots, and the core holds those longer than any request.
+    let argument = unsafe Unmanaged<SlotOwner>.passUnretained(slots).toOpaque()
+    unsafe lanyard__publish(pointer, ticket, discardSlot, argument)
+    return .accepted(ticket)
+  }
+
+  /// Withdraws a request that has not started; its answer comes before this returns. Interrupts one that runs.
   func cancel(_ ticket: Ticket) {
     // What it reports is the request's own affair: it is answered by this, or by its end.
     _ = unsafe lanyard_cancel(pointer, ticket)
@@ -112,6 +153,60 @@ struct WorkerHandle: @unchecked Sendable {
     guard status == LANYARD_OK else { throw WorkerError(status) }
   }
 
+  /// Has a repetition called at a time of its own, until it has no next one or the worker closes.
+  func schedule(_ repetition: Repetition, at time: Nanoseconds) throws(WorkerError) {
+    // Retained for the core; the last `tick` releases it.
+    let argument = unsafe Unmanaged.passRetained(repetition)
+    let status = unsafe lanyard__set_timer(pointer, time, tick, argument.toOpaque())
+    guard status == LANYARD_OK else {
+      unsafe argument.release()
+      throw WorkerError(status)
+    }
+  }
+
+  // MARK: Executors
+
+  /// Counts an executor in, which then owns a reference. False: the thread is about to end, or has ended.
+  func acquireExecutor() -> Bool { unsafe lanyard__executor_acquire(pointer) }
+
+  /// Counts an executor out, and releases its reference as `release` does.
+  func releaseExecutor() {
+    var counted: OpaquePointer? = unsafe self.pointer
+    let owned = retained()
+    unsafe lanyard__executor_release(&counted)
+    owned.release()
+  }
+
+  /// Hands over a job of an actor on that executor. It is the last use of the job here.
+  func enqueue(_ job: UnownedJob, on executor: WorkerExecutor) {
+    // A job is one pointer in size and representation. The executor is kept until the job has run.
+    let owner = unsafe Unmanaged.passRetained(executor).toOpaque()
+    unsafe enqueue(runSerialJob, unsafeBitCast(job, to: UnsafeMutableRawPointer.self), owner)
+  }
+
+  /// Hands over a job of a task that prefers that executor. It is the last use of the job here.
+  func enqueue(_ job: UnownedJob, on executor: WorkerTaskExecutor) {
+    // As above.
+    let owner = unsafe Unmanaged.passRetained(executor).toOpaque()
+    unsafe enqueue(runTaskJob, unsafeBitCast(job, to: UnsafeMutableRawPointer.self), owner)
+  }
+
+  private func enqueue(
+    _ run: @convention(c) (UnsafeMutableRawPointer, UnsafeMutableRawPointer) -> Void,
+    _ job: UnsafeMutableRawPointer, _ executor: UnsafeMutableRawPointer
+  ) {
+    switch unsafe lanyard__enqueue(pointer, run, job, executor) {
+    case LANYARD_OK: return
+    case LANYARD_FORKED:
+      fatalError(
+        "a task was resumed on a worker's executor in a child of fork, where that worker's thread does not "
+          + "exist; call exec or _exit in the child, or open another worker there")
+    default:
+      // As the runtime does when there is none for a task itself.
+      fatalError("there is no memory for the jobs of a worker's executor")
+    }
+  }
+
   // MARK: Closing
 
   /// Waits for the thread's end. Without effect on the waiting where it would be for ever.
@@ -119,9 +214,10 @@ struct WorkerHandle: @unchecked Sendable {
     _ = unsafe lanyard_close(pointer, mode.core)
   }
 
-  /// Begins to close without waiting. True if the thread was joined already.
+  /// Begins to close without waiting. True if there is nothing left to wait for.
   func beginClose(_ mode: Worker.CloseMode) -> Bool {
-    unsafe lanyard_close_until(pointer, mode.core, 0) == LANYARD_OK
+    let status = unsafe lanyard_close_until(pointer, mode.core, 0)
+    return status != LANYARD_TIMED_OUT
   }
 
   /// Has `closed` answered with `run` after the thread was joined. False: it will not be.
@@ -139,24 +235,8 @@ struct WorkerHandle: @unchecked Sendable {
   var isCurrent: Bool { unsafe lanyard_is_current(pointer) }
   var isClosed: Bool { unsafe lanyard_is_closed(pointer) }
 
-  /// The core's clock.
-  static var now: Nanoseconds { lanyard_now_ns() }
-
-  /// An instant on the core's clock. One that is too far away is none.
-  static func nanoseconds(at instant: ContinuousClock.Instant) -> Nanoseconds {
-    let distance = nanoseconds(ContinuousClock.now.duration(to: instant))
-    let (sum, overflow) = now.addingReportingOverflow(distance)
-    return overflow ? forever : sum
-  }
-
-  /// A duration in nanoseconds: what is negative as 0, what is too long as all there are.
-  private static func nanoseconds(_ duration: Duration) -> Nanoseconds {
-    let (seconds, attoseconds) = duration.components
-    guard seconds >= 0, attoseconds >= 0 else { return 0 }
-    let (whole, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
-    let (sum, carry) = whole.addingReportingOverflow(UInt64(attoseconds) / 1_000_000_000)
-    return overflow || carry ? forever : sum
-  }
+  /// The slots of the ring, after rounding up.
+  var capacity: Int { statistics.capacity }
 
   /// In a child of fork, all zero.
   var statistics: Worker.Statistics {
@@ -187,6 +267,27 @@ struct WorkerHandle: @unchecked Sendable {
   static func quiesce(until deadline: Nanoseconds) -> Int {
     lanyard_quiesce(deadline)
   }
+
+  // MARK: Time
+
+  /// The core's clock.
+  static var now: Nanoseconds { lanyard_now_ns() }
+
+  /// An instant on the core's clock. One that is too far away is none.
+  static func nanoseconds(at instant: ContinuousClock.Instant) -> Nanoseconds {
+    let distance = nanoseconds(ContinuousClock.now.duration(to: instant))
+    let (sum, overflow) = now.addingReportingOverflow(distance)
+    return overflow ? forever : sum
+  }
+
+  /// A duration in nanoseconds: what is negative as 0, what is too long as all there are.
+  static func nanoseconds(_ duration: Duration) -> Nanoseconds {
+    let (seconds, attoseconds) = duration.components
+    guard seconds >= 0, attoseconds >= 0 else { return 0 }
+    let (whole, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
+    let (sum, carry) = whole.addingReportingOverflow(UInt64(attoseconds) / 1_000_000_000)
+    return overflow || carry ? forever : sum
+  }
 }
 
 extension Worker.CloseMode {
@@ -199,6 +300,7 @@ extension Worker.CloseMode {
 }
 
 extension WorkerError {
+  /// Read at once, on the thread that got the status.
   fileprivate init(_ status: lanyard_status) {
     switch status {
     case LANYARD_FULL: self.init(.full)
@@ -207,7 +309,7 @@ extension WorkerError {
     case LANYARD_WOULD_DEADLOCK: self.init(.wouldDeadlock)
     case LANYARD_FORKED: self.init(.forked)
     case LANYARD_NO_MEMORY: self.init(.noMemory)
-    case LANYARD_NO_THREAD: self.init(.noThread)
+    case LANYARD_NO_THREAD: self.init(.noThread, errno: lanyard__thread_error())
     default: self.init(.invalid, detail: unsafe String(cString: lanyard_status_text(status)))
     }
   }
@@ -223,12 +325,18 @@ extension Outcome {
   }
 }
 
-// MARK: What the core calls
+// MARK: - What the core calls
 
 /// Takes the reference that the submit gave, so the box may go here.
 private func answerRequest(_ argument: UnsafeMutableRawPointer?, _ status: lanyard_status) {
   guard let argument = unsafe argument else { preconditionFailure("a request without its box") }
   unsafe Unmanaged<Request>.fromOpaque(argument).takeRetainedValue().answer(Outcome(status))
+}
+
+/// A request of a batch is taken by `serve`; what the core calls here will not be served.
+private func discardSlot(_ argument: UnsafeMutableRawPointer?, _: lanyard_status) {
+  guard let argument = unsafe argument else { preconditionFailure("an element without its slots") }
+  unsafe Unmanaged<SlotOwner>.fromOpaque(argument).takeUnretainedValue().discardNext()
 }
 
 private func announceRoom(_ argument: UnsafeMutableRawPointer?, _: lanyard_status) {
@@ -245,6 +353,50 @@ private func runBorrowedClosure(_ argument: UnsafeMutableRawPointer?, _: lanyard
   unsafe argument.assumingMemoryBound(to: BorrowedClosure.self).pointee.body()
 }
 
+/// Gives the reference back with the last call.
+private func tick(_ argument: UnsafeMutableRawPointer, _ status: lanyard_status) -> UInt64 {
+  let repetition = unsafe Unmanaged<Repetition>.fromOpaque(argument)
+  if status == LANYARD_OK, let next = unsafe repetition.takeUnretainedValue().tick() { return next }
+  unsafe repetition.release()
+  return 0
+}
+
+/// The executor is released only after the job's last step, which may have let go of all others.
+private func runSerialJob(_ job: UnsafeMutableRawPointer, _ executor: UnsafeMutableRawPointer) {
+  let executor = unsafe Unmanaged<WorkerExecutor>.fromOpaque(executor).takeRetainedValue()
+  unsafe unsafeBitCast(job, to: UnownedJob.self).runSynchronously(
+    on: executor.asUnownedSerialExecutor())
+  withExtendedLifetime(executor) {}
+}
+
+private func runTaskJob(_ job: UnsafeMutableRawPointer, _ executor: UnsafeMutableRawPointer) {
+  let executor = unsafe Unmanaged<WorkerTaskExecutor>.fromOpaque(executor).takeRetainedValue()
+  unsafe unsafeBitCast(job, to: UnownedJob.self).runSynchronously(
+    on: executor.asUnownedTaskExecutor())
+  withExtendedLifetime(executor) {}
+}
+
+private func hooks(_ context: UnsafeMutableRawPointer?) -> WorkerHooks {
+  guard let context = unsafe context else { preconditionFailure("a worker without its hooks") }
+  return unsafe Unmanaged<WorkerHooks>.fromOpaque(context).takeUnretainedValue()
+}
+
+private func startHooks(_ context: UnsafeMutableRawPointer?) { unsafe hooks(context).start() }
+private func stopHooks(_ context: UnsafeMutableRawPointer?) { unsafe hooks(context).stop() }
+private func interruptHooks(_ context: UnsafeMutableRawPointer?) { unsafe hooks(context).interrupt() }
+
+private func serveHooks(
+  _ context: UnsafeMutableRawPointer?, _: UnsafeMutablePointer<lanyard_request>, _ count: Int
+) {
+  unsafe hooks(context).serve(count)
+}
+
+/// Takes the reference that open gave.
+private func destroyHooks(_ context: UnsafeMutableRawPointer?) {
+  guard let context = unsafe context else { preconditionFailure("a worker without its hooks") }
+  unsafe Unmanaged<WorkerHooks>.fromOpaque(context).release()
+}
+
 private func appendInfo(_ info: UnsafePointer<lanyard_info>, _ argument: UnsafeMutableRawPointer?) {
   guard let argument = unsafe argument else { preconditionFailure("a visit without its list") }
   let visited = unsafe info.pointee
@@ -255,4 +407,102 @@ private func appendInfo(_ info: UnsafePointer<lanyard_info>, _ argument: UnsafeM
     fileID: visited.file.map { unsafe String(cString: $0) }, line: Int(visited.line),
     age: .nanoseconds(Int64(clamping: age)), depth: Int(visited.depth), isClosed: visited.closed)
   unsafe argument.assumingMemoryBound(to: [WorkerInfo].self).pointee.append(entry)
+}
+
+// MARK: - Waiting
+
+/// A task that waits for an answer: a continuation without the check that it is resumed once.
+///
+/// The check costs an allocation and more than the rest of a hand-over. What replaces it: a request owns its
+/// waiter, gives it away with its one answer, and traps when it is asked for another.
+@safe
+struct Waiter<Value>: Sendable {
+  private let continuation: UnsafeContinuation<Transfer<Value>, any Error>
+
+  /// Suspends the task until the waiter is resumed. The body runs at once, on the task's thread.
+  static nonisolated(nonsending) func wait(
+    _ body: (Waiter<Value>) -> Void
+  ) async throws -> sending Value {
+    try await unsafe withUnsafeThrowingContinuation { continuation in
+      body(unsafe Waiter(continuation: continuation))
+    }.take()
+  }
+
+  /// Exactly once, with no lock held.
+  func resume(with result: Result<Transfer<Value>, any Error>) {
+    unsafe continuation.resume(with: result)
+  }
+}
+
+/// Carries a result to the one task that waits for it.
+///
+/// @unchecked: it is made from a value that was sent, and its value is taken by that one task.
+struct Transfer<Value>: @unchecked Sendable {
+  // Sent in, and read once by the receiver, so no two threads ever share it.
+  nonisolated(unsafe) private let value: Value
+
+  init(_ value: sending Value) {
+    unsafe self.value = value
+  }
+
+  consuming func take() -> sending Value {
+    unsafe value
+  }
+}
+
+// MARK: - Slots
+
+/// Where the elements of a typed ring lie. What the core knows of it.
+class SlotOwner {
+  fileprivate init() {}
+
+  func discardNext() {
+    preconditionFailure("a subclass overrides this")
+  }
+}
+
+/// The elements beside a ring: the one with ticket n lies in slot n - 1, modulo twice the capacity.
+///
+/// Twice, because the core frees a slot of its ring before it serves what was in it: up to one capacity of
+/// elements may be in the batch that is being served, and up to another one in the ring. Nothing is ever
+/// withdrawn from such a ring, so the worker meets the elements in the order of their tickets, without a
+/// gap, and needs no more than a counter to find them.
+///
+/// Orderings: an element is stored between the claim and the publication of its ticket, and taken after
+/// the publication was seen (PUBLISH in ring.h). It is taken before the worker takes the next batch out of
+/// the ring, and the slot comes round again only after a slot of that batch, or of a later one, was freed
+/// and claimed (RECYCLE in ring.h).
+@safe
+final class Slots<Element>: SlotOwner, @unchecked Sendable {
+  private let elements: UnsafeMutablePointer<Element>
+  private let mask: Int
+
+  /// The worker's own: the slot of the element that it will meet next.
+  private var next = 0
+
+  /// - Parameter capacity: The ring's, a power of two.
+  init(capacity: Int) {
+    mask = 2 * capacity - 1
+    unsafe elements = .allocate(capacity: 2 * capacity)
+    super.init()
+  }
+
+  deinit {
+    // Every element was taken: the core has served or discarded what it accepted.
+    unsafe elements.deallocate()
+  }
+
+  fileprivate func store(_ element: consuming Element, at ticket: WorkerHandle.Ticket) {
+    unsafe (elements + (Int(truncatingIfNeeded: ticket - 1) & mask)).initialize(to: element)
+  }
+
+  /// On the worker, once for each element that it was told of.
+  func takeNext() -> Element {
+    defer { next = (next + 1) & mask }
+    return unsafe (elements + next).move()
+  }
+
+  override func discardNext() {
+    _ = takeNext()
+  }
 }

@@ -1,0 +1,150 @@
+// State that only one thread ever touches: made there, used there, destroyed there.
+//
+//   Confined ---owns---> Worker ---owns---> core ---holds---> hooks ---own---> state
+//
+// The state lies with the hooks, which the core holds: `make` runs as the worker's first request, each use is
+// a request, and the end of the thread destroys it. Nothing that runs refers to the `Confined`.
+
+/// A value that lives on a thread of its own: for libraries that want every call from the same thread.
+///
+/// ```swift
+/// let interpreter = try await Confined("lua") { try Interpreter() }
+/// let answer = try await interpreter.run { interpreter in try interpreter.evaluate("6 * 7") }
+/// await interpreter.close()                             // or let go of it
+/// ```
+///
+/// The value need be neither `Sendable` nor copyable: it never leaves its thread, not even to be destroyed.
+///
+/// **Threads.** Every method may be called from any thread and any task, at the same time as any other; the
+/// closures run one at a time on the value's thread.
+///
+/// **Lifetime.** As ``Worker``. The value is destroyed on its thread, after everything that was accepted.
+///
+/// **After close.** As ``Worker``.
+public final class Confined<State: ~Copyable>: Sendable {
+  let worker: Worker
+  private let cell: Cell<State>
+
+  /// Starts a thread and makes the value on it.
+  ///
+  /// - Parameters:
+  ///   - name: As for ``Worker``.
+  ///   - configuration: As for ``Worker``. `onStart` comes before `make`, `onStop` after the value was
+  ///     destroyed.
+  ///   - fileID: Where it was made, for ``Worker/live``.
+  ///   - line: Where it was made, for ``Worker/live``.
+  ///   - make: Makes the value, on its thread.
+  /// - Throws: As ``Worker/init(_:configuration:fileID:line:)``; whatever `make` throws, as itself;
+  ///   `CancellationError` if the task was cancelled before `make` started. The thread has ended then.
+  ///
+  /// **Blocking.** Never: the task suspends while `make` runs.
+  public nonisolated(nonsending) init(
+    _ name: String = "lanyard", configuration: Worker.Configuration = Worker.Configuration(),
+    fileID: StaticString = #fileID, line: Int = #line,
+    make: sending @escaping () throws -> State
+  ) async throws {
+    let cell = Cell<State>(configuration)
+    let worker = try Worker(name, configuration, hooks: cell, fileID: fileID, line: line)
+    do {
+      try await worker.run { try cell.fill(make) }
+    } catch {
+      await worker.close()
+      throw error
+    }
+    self.cell = cell
+    self.worker = worker
+  }
+
+  /// Runs a closure with the value, on its thread.
+  ///
+  /// As ``Worker/run(deadline:_:)`` in every respect.
+  ///
+  /// - Parameters:
+  ///   - deadline: The instant after which a closure that has not started is dropped, and one that runs is
+  ///     interrupted, where the configuration has an `interrupt`.
+  ///   - body: The work. It may change the value, and replace it.
+  /// - Returns: What `body` returned. It must not be a part of the value: that stays.
+  /// - Throws: ``WorkerError``, `CancellationError`, or whatever `body` throws, as itself.
+  public nonisolated(nonsending) func run<Result, Failure: Error>(
+    deadline: ContinuousClock.Instant? = nil,
+    _ body: sending @escaping (inout State) throws(Failure) -> sending Result
+  ) async throws -> sending Result {
+    try await worker.run(deadline: deadline) { [cell] () throws(Failure) -> sending Result in
+      try cell.use(body)
+    }
+  }
+
+  /// Runs a closure with the value, on its thread, and blocks until it has run.
+  ///
+  /// As ``Worker/call(_:)``, but not on the value's own thread, where the value is in use already: there it
+  /// throws `wouldDeadlock`.
+  ///
+  /// - Parameter body: The work. It may use what this thread may use, which waits for it.
+  /// - Returns: What `body` returned.
+  /// - Throws: ``WorkerError``, or whatever `body` throws, as itself.
+  @available(*, noasync, message: "use 'await run', which blocks no thread")
+  public func call<Result, Failure: Error>(
+    _ body: (inout State) throws(Failure) -> sending Result
+  ) throws -> sending Result {
+    if isCurrent { throw WorkerError(isClosed ? .closed : .wouldDeadlock) }
+    return try worker.call { () throws(Failure) in Transfer(try cell.use(body)) }.take()
+  }
+
+  // MARK: Closing
+
+  /// Stops acceptance at once and waits until the value was destroyed and its thread has ended: as
+  /// ``Worker/close(_:)-(CloseMode)``.
+  ///
+  /// - Parameter mode: What becomes of closures that were accepted and have not started.
+  @available(*, noasync, message: "use 'await close()', which blocks no thread")
+  public func close(_ mode: Worker.CloseMode = .drain) {
+    worker.close(mode)
+  }
+
+  /// Stops acceptance at once and returns after the value was destroyed and its thread has ended, without
+  /// blocking a thread: as ``Worker/close(_:)-(CloseMode)``.
+  ///
+  /// - Parameter mode: What becomes of closures that were accepted and have not started.
+  public nonisolated(nonsending) func close(_ mode: Worker.CloseMode = .drain) async {
+    await worker.close(mode)
+  }
+
+  // MARK: Asking
+
+  /// The name it was opened with, in full.
+  public var name: String { worker.name }
+
+  /// Whether closing has begun. True in a child of fork.
+  public var isClosed: Bool { worker.isClosed }
+
+  /// Whether the calling thread is the value's own.
+  public var isCurrent: Bool { worker.isCurrent }
+
+  /// What its worker has done so far, the making of the value included.
+  public var statistics: Worker.Statistics { worker.statistics }
+}
+
+/// Where the value lies.
+///
+/// @unchecked: `state` is touched on the worker's thread alone; `use` and `fill` are called in its requests.
+private final class Cell<State: ~Copyable>: WorkerHooks, @unchecked Sendable {
+  private var state: State?
+
+  func fill(_ make: () throws -> State) throws {
+    state = try make()
+  }
+
+  func use<Result, Failure: Error>(
+    _ body: (inout State) throws(Failure) -> sending Result
+  ) throws(Failure) -> sending Result {
+    // The state is there from the first request to the end of the thread, and the core runs requests
+    // between the two alone, one at a time.
+    guard state != nil else { preconditionFailure("a confined value was used before it was made") }
+    return try body(&state!)
+  }
+
+  override func stop() {
+    state = nil
+    super.stop()
+  }
+}

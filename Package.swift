@@ -63,19 +63,25 @@ let package = Package(
       ],
       swiftSettings: swiftSettings
     ),
+    .target(
+      name: "LanyardTestSupport",
+      dependencies: ["Lanyard"],
+      path: "Tests/Support",
+      swiftSettings: swiftSettings
+    ),
     .testTarget(
       name: "LanyardTests",
-      dependencies: ["Lanyard"],
+      dependencies: ["Lanyard", "LanyardTestSupport"],
       swiftSettings: swiftSettings
     ),
     .testTarget(
       name: "LanyardDatabaseTests",
-      dependencies: ["Lanyard", "LanyardDatabase", "CSQLite"],
+      dependencies: ["Lanyard", "LanyardDatabase", "CSQLite", "LanyardTestSupport"],
       swiftSettings: swiftSettings
     ),
     .testTarget(
       name: "LanyardCLITests",
-      dependencies: ["Lanyard", "LanyardDatabase", "LanyardCLI"],
+      dependencies: ["Lanyard", "LanyardDatabase", "LanyardCLI", "LanyardTestSupport"],
       swiftSettings: swiftSettings
     ),
   ],

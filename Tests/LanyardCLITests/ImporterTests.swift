@@ -2,22 +2,17 @@
 
 import Lanyard
 import LanyardDatabase
+import LanyardTestSupport
 import Testing
 
 @testable import LanyardCLI
 
-@Suite(.timeLimit(.minutes(1)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 1)), .joinsAtExit)
 struct ImporterTests {
-  private final class Lines: Sendable {
-    private let lines = Lock<[String]>([])
-    var all: [String] { lines.withLock { $0 } }
-    func add(_ line: String) { lines.withLock { $0.append(line) } }
-  }
-
   private func run(
     _ text: String, separator: Character = ";", hasHeader: Bool = false,
     replacesTable: Bool = false,
-    into database: Database, lines: Lines = Lines()
+    into database: Database, lines: Notes<String> = Notes()
   ) async throws -> Importer.Report {
     try await withFile(text.utf8) { path in
       let importer = Importer(
@@ -29,15 +24,16 @@ struct ImporterTests {
 
   @Test func `every line becomes a row, and rows share commits`() async throws {
     let database = try await Database.open(":memory:")
-    let text = (0..<1000).map { "\($0);name \($0);') DROP TABLE x --\n" }.joined()
+    let count = max(8, scaled(1000))
+    let text = (0..<count).map { "\($0);name \($0);') DROP TABLE x --\n" }.joined()
     let report = try await run(text, into: database)
     #expect(report.columns == ["c1", "c2", "c3"])
-    #expect(report.rows == 1000)
+    #expect(report.rows == count)
     #expect(report.badRows == 0)
-    #expect(report.commits <= 1001)
+    #expect(report.commits <= count + 1)
     let rows = try await database.query(
       #"SELECT * FROM "a ""table""" ORDER BY CAST(c1 AS INTEGER)"#)
-    #expect(rows.count == 1000)
+    #expect(rows.count == count)
     #expect(rows[7].values == [.text("7"), .text("name 7"), .text("') DROP TABLE x --")])
     try await database.close()
   }
@@ -56,7 +52,7 @@ struct ImporterTests {
     async throws
   {
     let database = try await Database.open(":memory:")
-    let lines = Lines()
+    let lines = Notes<String>()
     let report = try await run("a;b\nonly one\nc;d\n1;2;3\ne;f\n", into: database, lines: lines)
     #expect(report.rows == 3)
     #expect(report.badRows == 2)
@@ -97,7 +93,7 @@ struct ImporterTests {
 
   @Test func `a list of characters shows one of them`() async throws {
     let database = try await Database.open(":memory:")
-    let lines = Lines()
+    let lines = Notes<String>()
     _ = try await run("1F600;GRINNING FACE;So;0;ON;;;;;N;;;;;\n", into: database, lines: lines)
     #expect(lines.all.contains("sample: U+1F600 is GRINNING FACE, category So"))
   }

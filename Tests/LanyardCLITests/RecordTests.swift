@@ -1,10 +1,11 @@
 // Files into records, records into fields.
 
+import LanyardTestSupport
 import Testing
 
 @testable import LanyardCLI
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.native(minutes: 1)))
 struct RecordTests {
   private func records(
     _ text: String, separator: Character = ";"

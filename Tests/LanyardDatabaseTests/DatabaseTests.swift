@@ -1,14 +1,14 @@
 // The handle: open, execute, query, close, let go.
 
 import CSQLite
-import Dispatch
 import Foundation
 import Lanyard
+import LanyardTestSupport
 import Testing
 
 @testable import LanyardDatabase
 
-@Suite(.timeLimit(.minutes(2)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 2)), .joinsAtExit)
 struct DatabaseTests {
   // MARK: Opening
 
@@ -169,8 +169,7 @@ struct DatabaseTests {
   {
     let database = try await Database.open(":memory:")
     try await database.execute("CREATE TABLE t (v)")
-    let opened = DispatchSemaphore(value: 0)
-    try database.engine.worker.submit { opened.wait() }
+    let gate = try await Gate.holding(database.engine.worker)
     let tasks = (0..<10).map { number in
       Task { try await database.execute("INSERT INTO t VALUES (\(number))") }
     }
@@ -179,7 +178,7 @@ struct DatabaseTests {
       tasks[number].cancel()
       await #expect(throws: CancellationError.self) { try await tasks[number].value }
     }
-    opened.signal()
+    gate.open()
     for number in stride(from: 1, to: 10, by: 2) { _ = try await tasks[number].value }
     #expect(try await database.values("SELECT v FROM t ORDER BY v") == [1, 3, 5, 7, 9])
   }
@@ -202,12 +201,13 @@ struct DatabaseTests {
   {
     let database = try await Database.open(":memory:")
     try await database.execute("CREATE TABLE t (v INTEGER PRIMARY KEY)")
+    let rounds = scaled(100)
     let written = try await withThrowingTaskGroup(of: [Int].self) { group in
       for racer in 0..<20 {
         group.addTask {
           var written: [Int] = []
-          for round in 0..<100 {
-            let number = racer * 100 + round
+          for round in 0..<rounds {
+            let number = racer * rounds + round
             let task = Task { try await database.execute("INSERT INTO t VALUES (\(number))") }
             for _ in 0..<((racer + round) % 5) { await Task.yield() }
             task.cancel()
@@ -267,15 +267,14 @@ struct DatabaseTests {
     try await withDatabaseFile { path in
       let database = try await Database.open(path)
       try await database.execute("CREATE TABLE t (v)")
-      let opened = DispatchSemaphore(value: 0)
-      try database.engine.worker.submit { opened.wait() }
+      let gate = try await Gate.holding(database.engine.worker)
       let tasks = (0..<100).map { number in
         Task { try await database.execute("INSERT INTO t VALUES (\(number))") }
       }
       await until { database.engine.group.backlog.count == 100 }
       async let closed: Void = database.close()
       await until { database.engine.worker.isClosed }
-      opened.signal()
+      gate.open()
       for task in tasks { _ = try await task.value }
       try await closed
     }
@@ -284,7 +283,7 @@ struct DatabaseTests {
   @Test func `closes race writers: what was acknowledged is there, the rest heard of the close`()
     async throws
   {
-    for round in 0..<30 {
+    for round in 0..<scaled(30) {
       try await withDatabaseFile { path in
         let database = try await Database.open(path)
         try await database.execute("CREATE TABLE t (v)")
@@ -336,7 +335,7 @@ struct DatabaseTests {
       }
     }
     try await withDatabaseFile { path in
-      for round in 0..<1000 {
+      for round in 0..<scaled(1000) {
         let database = try await Database.open(path, line: 1_000_000)
         if round % 100 == 0 { try await database.execute("CREATE TABLE IF NOT EXISTS t (v)") }
         if round % 2 == 0 { try await database.close() }

@@ -2,11 +2,12 @@
 
 import CSQLite
 import Dispatch
+import LanyardTestSupport
 import Testing
 
 @testable import LanyardDatabase
 
-@Suite(.timeLimit(.minutes(2)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 2)), .joinsAtExit)
 struct GroupCommitTests {
   /// Groups end when nobody waits, so that a slow machine does not divide them.
   private func open(members: Int = .max, time: Duration = .seconds(3600)) async throws -> Database {
@@ -220,7 +221,7 @@ struct GroupCommitTests {
   // The oracle: the same statements, one by one. Answers and tables must be the same, whatever was grouped.
   @Test(arguments: 0..<20 as Range<UInt64>)
   func `a group does what its statements do one by one`(seed: UInt64) async throws {
-    var random = SplitMix(state: seed)
+    var random = SplitMix(seed: seed)
     func statement() -> SQL {
       let value = Int.random(in: 0..<30, using: &random)
       let other = Int.random(in: 0..<30, using: &random)
@@ -249,7 +250,7 @@ struct GroupCommitTests {
       try await grouped.execute(sql)
       try await oracle.execute(sql)
     }
-    for _ in 0..<5 {
+    for _ in 0..<scaled(5) {
       let statements = (0..<40).map { _ in statement() }
       let results = try await grouped.together(statements)
       for (sql, result) in zip(statements, results) {

@@ -1,9 +1,10 @@
 // The statement's text and values.
 
 import LanyardDatabase
+import LanyardTestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.native(minutes: 1)))
 struct SQLTests {
   @Test func `an interpolated value is bound and never part of the text`() {
     let evil = "'); DROP TABLE t; --"

@@ -1,10 +1,11 @@
 // The connection by itself, on the thread of the test.
 
+import LanyardTestSupport
 import Testing
 
 @testable import LanyardDatabase
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.native(minutes: 1)))
 struct SQLiteConnectionTests {
   private func compile(_ sql: String, on connection: SQLiteConnection) throws -> SQLiteStatement {
     guard case .statement(let statement) = try connection.statement(sql) else {

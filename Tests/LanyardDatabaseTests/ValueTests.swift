@@ -1,9 +1,10 @@
 // Values, rows, and their way through the engine and back.
 
 import LanyardDatabase
+import LanyardTestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(1)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 1)), .joinsAtExit)
 struct ValueTests {
   @Test(
     arguments: [

@@ -1,10 +1,12 @@
 // The races of a withdrawal, each step in its order: no luck is needed for these.
 
+import Foundation
+import LanyardTestSupport
 import Testing
 
 @testable import Lanyard
 
-@Suite(.timeLimit(.minutes(1)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 1)), .joinsAtExit)
 struct RequestTests {
   /// Waits for a request's answer, whatever happens to it in the body.
   private func answer(
@@ -121,4 +123,34 @@ struct RequestTests {
     request.withdraw(.cancelled, from: worker.line)
     #expect(worker.statistics.cancelled == 0)
   }
+
+  // A list of what was cancelled would grow by an entry for each: the way in which NIOThreadPool does it.
+  @Test func `a million cancellations that come too late leave nothing behind`() async {
+    await #expect(processExitsWith: .success) {
+      let worker = try Worker()
+      func cancelLate(_ times: Int) throws {
+        for _ in 0..<times / 500 {
+          let requests = (0..<500).map { _ in IgnoredRequest() }
+          for request in requests { worker.line.submit(request) }
+          try blockingCall(worker) {}
+          for request in requests { request.withdraw(.cancelled, from: worker.line) }
+        }
+      }
+      try cancelLate(scaled(100_000))
+      let before = residentPages()
+      try cancelLate(scaled(1_000_000))
+      // 16 bytes each would be 3,900 pages.
+      let grown = residentPages() - before
+      precondition(grown < 1000, "\(grown) pages more")
+    }
+  }
+}
+
+private final class IgnoredRequest: WithdrawableRequest, @unchecked Sendable {
+  override func answer(_ outcome: Outcome) {}
+}
+
+private func residentPages() -> Int {
+  let fields = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8))?.split(separator: " ")
+  return fields.flatMap { Int($0[1]) } ?? 0
 }

@@ -1,10 +1,11 @@
 // What happens to callers of `run` when the ring is full.
 
+import LanyardTestSupport
 import Testing
 
 @testable import Lanyard
 
-@Suite(.timeLimit(.minutes(2)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 2)), .joinsAtExit)
 struct RoomLineTests {
   private func worker(_ name: String = "room", capacity: Int = 2) throws -> Worker {
     var configuration = Worker.Configuration()
@@ -26,20 +27,21 @@ struct RoomLineTests {
     async throws
   {
     let name = "a thousand callers"
+    let callers = scaled(1000)
     let ran = Notes<Int>()
-    try await suspendCallers(of: name, noting: ran)
-    #expect(ran.all.sorted() == Array(0..<1000))
+    try await suspend(callers, of: name, noting: ran)
+    #expect(ran.all.sorted() == Array(0..<callers))
     #expect(await liveAfterQuiesce(named: name).isEmpty)
   }
 
-  private func suspendCallers(of name: String, noting ran: Notes<Int>) async throws {
+  private func suspend(_ callers: Int, of name: String, noting ran: Notes<Int>) async throws {
     let (worker, gate) = try await fullWorker(name)
     try await withThrowingTaskGroup(of: Void.self) { group in
-      for number in 0..<1000 {
+      for number in 0..<callers {
         group.addTask { try await worker.run { ran.add(number) } }
       }
       // This goes on, on the threads that the callers would otherwise hold.
-      await until { worker.line.length == 1000 }
+      await until { worker.line.length == callers }
       gate.open()
       try await group.waitForAll()
     }
@@ -68,7 +70,7 @@ struct RoomLineTests {
   @Test func `latecomers of both kinds stay behind those who wait, also when there is room`()
     async throws
   {
-    for _ in 0..<20 {
+    for _ in 0..<scaled(20) {
       let (worker, gate) = try await fullWorker()
       let order = Notes<Int>()
       try await withThrowingTaskGroup(of: Void.self) { group in
@@ -161,13 +163,14 @@ struct RoomLineTests {
     async throws
   {
     let worker = try worker()
+    let rounds = scaled(500)
     let ran = Counter()
     let returned = Counter()
     let cancelled = Counter()
     try await withThrowingTaskGroup(of: Void.self) { group in
       for racer in 0..<40 {
         group.addTask {
-          for round in 0..<500 {
+          for round in 0..<rounds {
             let task = Task {
               do {
                 try await worker.run { ran.increment() }
@@ -184,7 +187,7 @@ struct RoomLineTests {
       }
       try await group.waitForAll()
     }
-    #expect(returned.value + cancelled.value == 20_000)
+    #expect(returned.value + cancelled.value == 40 * rounds)
     #expect(ran.value == returned.value)
     #expect(worker.line.isEmpty)
     await worker.close()
@@ -194,12 +197,13 @@ struct RoomLineTests {
   // it hits: before the submit, in it, in the ring, on the way into the line, or in it. Withdrawn requests
   // keep their slots until their turn comes, so after a while every task goes through the line.
   @Test func `a cancellation is never missed, wherever it hits`() async throws {
-    let worker = try worker(capacity: 4096)
+    let rounds = scaled(500)
+    let worker = try worker(capacity: 8 * rounds)
     let gate = try await Gate.holding(worker)
     try await withThrowingTaskGroup(of: Void.self) { group in
       for racer in 0..<16 {
         group.addTask {
-          for round in 0..<500 {
+          for round in 0..<rounds {
             let hasStarted = Counter()
             let task = Task {
               hasStarted.increment()
@@ -220,7 +224,7 @@ struct RoomLineTests {
   }
 
   @Test func `closes race callers in line, each is answered once`() async throws {
-    for round in 0..<200 {
+    for round in 0..<scaled(200) {
       let worker = try worker()
       let ran = Counter()
       let answered = Counter()

@@ -1,9 +1,10 @@
 // The queue that can be left from any place, against an array that does the same slowly.
 
 import Lanyard
+import LanyardTestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.native(minutes: 1)))
 struct TicketQueueTests {
   @Test func `elements leave in the order in which they came`() {
     var queue = TicketQueue<Int>()
@@ -28,10 +29,10 @@ struct TicketQueueTests {
 
   @Test(arguments: 0..<20 as Range<UInt64>)
   func `it does what an array does`(seed: UInt64) {
-    var random = SplitMix(state: seed)
+    var random = SplitMix(seed: seed)
     var queue = TicketQueue<Int>()
     var model: [(ticket: UInt64, element: Int)] = []
-    for number in 0..<2000 {
+    for number in 0..<scaled(2000) {
       switch Int.random(in: 0..<4, using: &random) {
       case 0, 1:
         model.append((queue.append(number), number))
@@ -44,18 +45,5 @@ struct TicketQueueTests {
       #expect(queue.count == model.count)
       #expect(queue.first()?.ticket == model.first?.ticket)
     }
-  }
-}
-
-/// A small generator that gives the same numbers for the same seed.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ (mixed >> 31)
   }
 }

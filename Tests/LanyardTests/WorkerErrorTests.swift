@@ -1,10 +1,11 @@
 // The error's codes and sentences.
 
+import LanyardTestSupport
 import Testing
 
 @testable import Lanyard
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.native(minutes: 1)))
 struct WorkerErrorTests {
   static let codes: [WorkerError.Code] = [
     .closed, .full, .deadlineExceeded, .wouldDeadlock, .forked, .noThread, .noMemory, .invalid,

@@ -1,11 +1,12 @@
 // run, submit and call.
 
 import Dispatch
+import LanyardTestSupport
 import Testing
 
 @testable import Lanyard
 
-@Suite(.timeLimit(.minutes(2)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 2)), .joinsAtExit)
 struct WorkerSubmitTests {
   struct Failed: Error, Equatable {
     let reason: Int
@@ -51,7 +52,8 @@ struct WorkerSubmitTests {
   @Test func `closures of one task run in the order in which it submitted them`() async throws {
     let worker = try Worker()
     let notes = Notes<Int>()
-    for number in 0..<500 {
+    let count = scaled(500)
+    for number in 0..<count {
       if number % 3 == 0 {
         try await worker.run { notes.add(number) }
       } else {
@@ -59,7 +61,7 @@ struct WorkerSubmitTests {
       }
     }
     await worker.close()
-    #expect(notes.all == Array(0..<500))
+    #expect(notes.all == Array(0..<count))
   }
 
   @Test func `one closure runs at a time, from many tasks`() async throws {
@@ -67,15 +69,16 @@ struct WorkerSubmitTests {
     // Not Sendable and not locked: the worker is what keeps it from harm. ThreadSanitizer looks on.
     final class Tally: @unchecked Sendable { var value = 0 }
     let tally = Tally()
+    let rounds = scaled(100)
     try await withThrowingTaskGroup(of: Void.self) { group in
       for _ in 0..<50 {
         group.addTask {
-          for _ in 0..<100 { try await worker.run { tally.value += 1 } }
+          for _ in 0..<rounds { try await worker.run { tally.value += 1 } }
         }
       }
       try await group.waitForAll()
     }
-    #expect(try await worker.run { tally.value } == 5000)
+    #expect(try await worker.run { tally.value } == 50 * rounds)
   }
 
   @Test func `what a closure captured is released on the worker before its caller goes on`()
@@ -95,7 +98,7 @@ struct WorkerSubmitTests {
     }
     let worker = try Worker()
     let released = Counter()
-    for round in 1...1000 {
+    for round in 1...scaled(1000) {
       try await worker.run { [captured = Captured(worker, released: released)] in
         withExtendedLifetime(captured) {}
       }
@@ -150,17 +153,18 @@ struct WorkerSubmitTests {
     #expect(try await task.value == 7)
   }
 
-  @Test func `twenty thousand cancellations race the end, each request is answered once`()
+  @Test func `a hundred thousand cancellations race the end, each request is answered once`()
     async throws
   {
     let worker = try Worker()
+    let rounds = scaled(5000)
     let ran = Counter()
     let returned = Counter()
     let cancelled = Counter()
     try await withThrowingTaskGroup(of: Void.self) { group in
       for racer in 0..<20 {
         group.addTask {
-          for round in 0..<1000 {
+          for round in 0..<rounds {
             let task = Task {
               do {
                 try await worker.run { ran.increment() }
@@ -178,7 +182,7 @@ struct WorkerSubmitTests {
       try await group.waitForAll()
     }
     await worker.close()
-    #expect(returned.value + cancelled.value == 20_000)
+    #expect(returned.value + cancelled.value == 20 * rounds)
     #expect(ran.value == returned.value)
     let statistics = worker.statistics
     #expect(statistics.completed == UInt64(returned.value))

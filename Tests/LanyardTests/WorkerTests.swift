@@ -2,11 +2,12 @@
 
 import Dispatch
 import Foundation
+import LanyardTestSupport
 import Testing
 
 @testable import Lanyard
 
-@Suite(.timeLimit(.minutes(2)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 2)), .joinsAtExit)
 struct WorkerTests {
   // MARK: Opening
 
@@ -175,7 +176,7 @@ struct WorkerTests {
   @Test func `a thousand workers closed at once leave none`() async throws {
     let name = "closed at once"
     try await withThrowingTaskGroup(of: Void.self) { group in
-      for _ in 0..<1000 {
+      for _ in 0..<scaled(1000) {
         group.addTask {
           let worker = try Worker(name)
           try await worker.run {}
@@ -223,7 +224,7 @@ struct WorkerTests {
   //     lets go, then signals      ->  ends: deinit runs here, on the thread that it would join
   @Test func `ten thousand workers let go of on their own threads leave none`() async throws {
     let name = "let go inside"
-    for _ in 0..<10_000 {
+    for _ in 0..<scaled(10_000) {
       let isAlone = DispatchSemaphore(value: 0)
       func letGo() throws {
         let worker = try Worker(name)

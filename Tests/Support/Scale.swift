@@ -1,0 +1,46 @@
+// How much a test does, how long it may take, and under what: from the same variables as the tests of the
+// C core (check.h).
+//
+//   LANYARD_TEST_SCALE   per cent of the native count that a repeated test does (default 100)
+//   LANYARD_TEST_TOOL    native, tsan, asan, memcheck, helgrind, drd, coverage (default native)
+
+import Foundation
+package import Testing
+
+/// How often a repeated test repeats: the scale's share of `native`, once at least.
+package func scaled(_ native: Int) -> Int {
+  max(1, native * percent / 100)
+}
+
+/// What watches the tests run.
+package enum Tool: String {
+  case native, tsan, asan, memcheck, helgrind, drd, coverage
+
+  /// How many times as long the tests may take.
+  fileprivate var slowness: Int {
+    switch self {
+    case .native, .coverage: 1
+    case .tsan, .asan: 5
+    case .memcheck, .helgrind, .drd: 20
+    }
+  }
+}
+
+/// Whether the tests run under that tool.
+package func isUnder(_ tool: Tool) -> Bool {
+  tool == current
+}
+
+extension TimeLimitTrait.Duration {
+  /// So many minutes for a native run at full scale; more under a tool, and for a scale of more.
+  package static func native(minutes: Int) -> Self {
+    .minutes(minutes * current.slowness * max(1, percent / 100))
+  }
+}
+
+private let percent = variable("LANYARD_TEST_SCALE").flatMap(Int.init) ?? 100
+private let current = variable("LANYARD_TEST_TOOL").flatMap(Tool.init) ?? .native
+
+private func variable(_ name: String) -> String? {
+  ProcessInfo.processInfo.environment[name]
+}

@@ -1,0 +1,33 @@
+// A look at the process: its threads, its workers, and what they bring about.
+
+import Foundation
+package import Lanyard
+
+/// The calling thread as the system names it: `PROCESS/task/THREAD`.
+package func currentThread() -> String {
+  (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/thread-self")) ?? "unknown"
+}
+
+/// Whether a thread still exists.
+package func threadExists(_ thread: String) -> Bool {
+  FileManager.default.fileExists(atPath: "/proc/\(thread)")
+}
+
+/// Waits for something that another thread or task brings about. The suite's time limit ends it.
+package func until(_ condition: () -> Bool) async {
+  while !condition() { await Task.yield() }
+}
+
+/// Waits until no worker of that name lives, and returns those that still do after a generous time.
+///
+/// In small steps: quiesce also waits for the asynchronous closes of other tests, which may need the
+/// thread that it blocks.
+package func liveAfterQuiesce(named name: String) async -> [WorkerInfo] {
+  let end = ContinuousClock.now + .seconds(30)
+  while true {
+    _ = Worker.quiesce(within: .milliseconds(1))
+    let live = Worker.live.filter { $0.name == name }
+    if live.isEmpty || ContinuousClock.now > end { return live }
+    await Task.yield()
+  }
+}

@@ -62,12 +62,14 @@ public final class Confined<State: ~Copyable>: Sendable {
   /// - Parameters:
   ///   - deadline: The instant after which a closure that has not started is dropped, and one that runs is
   ///     interrupted, where the configuration has an `interrupt`.
-  ///   - body: The work. It may change the value, and replace it.
-  /// - Returns: What `body` returned. It must not be a part of the value: that stays.
+  ///   - body: The work. It may change the value, and replace it. The compiler refuses what would let a part
+  ///     of the value out, or something that stays in use outside in, as with `Mutex`; as there, it does not
+  ///     notice when the value itself is returned.
+  /// - Returns: What `body` returned. It must share nothing with the value.
   /// - Throws: ``WorkerError``, `CancellationError`, or whatever `body` throws, as itself.
   public nonisolated(nonsending) func run<Result, Failure: Error>(
     deadline: ContinuousClock.Instant? = nil,
-    _ body: sending @escaping (inout State) throws(Failure) -> sending Result
+    _ body: sending @escaping (inout sending State) throws(Failure) -> sending Result
   ) async throws -> sending Result {
     try await worker.run(deadline: deadline) { [cell] () throws(Failure) -> sending Result in
       try cell.use(body)
@@ -84,7 +86,7 @@ public final class Confined<State: ~Copyable>: Sendable {
   /// - Throws: ``WorkerError``, or whatever `body` throws, as itself.
   @available(*, noasync, message: "use 'await run', which blocks no thread")
   public func call<Result, Failure: Error>(
-    _ body: (inout State) throws(Failure) -> sending Result
+    _ body: (inout sending State) throws(Failure) -> sending Result
   ) throws -> sending Result {
     if isCurrent { throw WorkerError(isClosed ? .closed : .wouldDeadlock) }
     return try worker.call { () throws(Failure) in Transfer(try cell.use(body)) }.take()
@@ -135,7 +137,7 @@ private final class Cell<State: ~Copyable>: WorkerHooks, @unchecked Sendable {
   }
 
   func use<Result, Failure: Error>(
-    _ body: (inout State) throws(Failure) -> sending Result
+    _ body: (inout sending State) throws(Failure) -> sending Result
   ) throws(Failure) -> sending Result {
     // The state is there from the first request to the end of the thread, and the core runs requests
     // between the two alone, one at a time.

@@ -1,6 +1,12 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// The documentation's compiler is a plugin that nobody but `make docs` needs, and that is not put into the
+/// graphs of those who depend on the package.
+let docsPlugin: [Package.Dependency] =
+  Context.environment["LANYARD_DOCS"] == nil
+  ? [] : [.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0")]
+
 /// Warnings are errors here. SwiftPM drops this for those who depend on the package by version, so a
 /// newer compiler's new warning does not break them.
 let cSettings: [CSetting] = [
@@ -29,7 +35,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
-  ],
+  ] + docsPlugin,
   targets: [
     .target(
       name: "CLanyard",

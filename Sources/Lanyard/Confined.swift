@@ -95,7 +95,7 @@ public final class Confined<State: ~Copyable>: Sendable {
   // MARK: Closing
 
   /// Stops acceptance at once and waits until the value was destroyed and its thread has ended: as
-  /// ``Worker/close(_:)-(CloseMode)``.
+  /// `Worker.close(_:)`.
   ///
   /// - Parameter mode: What becomes of closures that were accepted and have not started.
   @available(*, noasync, message: "use 'await close()', which blocks no thread")
@@ -104,7 +104,7 @@ public final class Confined<State: ~Copyable>: Sendable {
   }
 
   /// Stops acceptance at once and returns after the value was destroyed and its thread has ended, without
-  /// blocking a thread: as ``Worker/close(_:)-(CloseMode)``.
+  /// blocking a thread: as `Worker.close(_:)`.
   ///
   /// - Parameter mode: What becomes of closures that were accepted and have not started.
   public nonisolated(nonsending) func close(_ mode: Worker.CloseMode = .drain) async {

@@ -128,7 +128,7 @@ public final class RequestLoop<Request: Sendable>: Sendable {
 
   // MARK: Closing
 
-  /// Stops acceptance at once and waits until the thread has ended: as ``Worker/close(_:)-(CloseMode)``.
+  /// Stops acceptance at once and waits until the thread has ended: as `Worker.close(_:)`.
   ///
   /// - Parameter mode: What becomes of requests that were accepted and are in no batch yet.
   @available(*, noasync, message: "use 'await close()', which blocks no thread")
@@ -137,7 +137,7 @@ public final class RequestLoop<Request: Sendable>: Sendable {
   }
 
   /// Stops acceptance at once and returns after the thread has ended, without blocking a thread: as
-  /// ``Worker/close(_:)-(CloseMode)``.
+  /// `Worker.close(_:)`.
   ///
   /// - Parameter mode: What becomes of requests that were accepted and are in no batch yet.
   public nonisolated(nonsending) func close(_ mode: Worker.CloseMode = .drain) async {

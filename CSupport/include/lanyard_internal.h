@@ -66,8 +66,17 @@ void lanyard__publish(lanyard_worker *worker, lanyard_ticket ticket, lanyard_fun
 /// was one; on whatever thread that happens. Before anybody else knows the worker.
 void lanyard__on_destroy(lanyard_worker *worker, void (*destroyed)(void *LANYARD_NULLABLE context));
 
-/// As lanyard_release(), but waits for the thread's end until the deadline only, and then leaves the rest
-/// to the next open, release or quiesce, as a release on the worker's own thread does.
+/// Begins to close, and has a function called once by the worker's thread as the last thing that it does
+/// (if an executor keeps the thread: once the ring is drained). What is left is to join it. The caller keeps
+/// a reference until then.
+///
+/// @return LANYARD_OK: it will be called, with LANYARD_OK. LANYARD_TOO_LATE: closing has begun, and the
+///         thread has come so far already, or there is none. LANYARD_NO_MEMORY, LANYARD_FORKED.
+lanyard_status lanyard__close_then(lanyard_worker *worker, lanyard_close_mode mode,
+                                   lanyard_function ended, void *argument);
+
+/// As lanyard_release(), but waits for the drain until the deadline only, and then leaves the rest to the
+/// next open, release or quiesce, as a release on the worker's own thread does.
 void lanyard__release_until(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABLE worker,
                             uint64_t deadline_ns);
 

@@ -80,12 +80,13 @@ static lanyard_status await_finish(lanyard_worker *worker, uint64_t deadline_ns)
   }
 }
 
-static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
+static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns, uint64_t exit_deadline_ns) {
   lanyard_status status = await_finish(worker, deadline_ns);
   if (status != LANYARD_OK) return status;
   uint32_t unjoined = LY_UNJOINED;
   if (ly_load(&worker->join, acquire) == LY_UNJOINED) {
-    if (deadline_ns != LANYARD_FOREVER && !await_exit(worker->tid, deadline_ns)) return LANYARD_TIMED_OUT;
+    if (exit_deadline_ns != LANYARD_FOREVER && !await_exit(worker->tid, exit_deadline_ns))
+      return LANYARD_TIMED_OUT;
     if (ly_cas(&worker->join, &unjoined, LY_JOINING, acq_rel, acquire)) {
       ly_point("joining", worker);
       ly_thread_join(worker->thread);
@@ -96,16 +97,17 @@ static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
       return LANYARD_OK;
     }
   }
-  if (!await_word(&worker->join, LY_JOINING, deadline_ns)) return LANYARD_TIMED_OUT;
+  if (!await_word(&worker->join, LY_JOINING, exit_deadline_ns)) return LANYARD_TIMED_OUT;
   ly_happens_after(&worker->join);
   return LANYARD_OK;
 }
 
-/* Any thread but the worker's own, after the ring was closed. */
-lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns) {
+/* Any thread but the worker's own, after the ring was closed. The first deadline is for the thread's last
+ * word, the second one for the rest, which is short unless somebody's destructors take their time. */
+lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns, uint64_t exit_deadline_ns) {
   if (!has_thread(worker)) return LANYARD_OK;
   if (!enter_wait(worker, deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
-  lanyard_status status = join(worker, deadline_ns);
+  lanyard_status status = join(worker, deadline_ns, exit_deadline_ns);
   leave_wait();
   return status;
 }
@@ -116,7 +118,7 @@ lanyard_status lanyard_close_until(lanyard_worker *worker, lanyard_close_mode mo
   if (mode != LANYARD_DRAIN && mode != LANYARD_DISCARD) return LANYARD_INVALID;
   lanyard__begin_close(worker, mode);
   if (ly_is_foreign(worker)) return LANYARD_FORKED; /* a when_room callback forked, and this is the child */
-  return lanyard__current == worker ? LANYARD_CLOSING : lanyard__await_end(worker, deadline_ns);
+  return lanyard__current == worker ? LANYARD_CLOSING : lanyard__await_end(worker, deadline_ns, deadline_ns);
 }
 
 lanyard_status lanyard_close(lanyard_worker *worker, lanyard_close_mode mode) {

@@ -23,7 +23,7 @@
 /* One asynchronous close. */
 typedef struct ly_closing {
   struct ly_closing *next;
-  lanyard_worker *worker; /* a reference */
+  lanyard_worker *worker; /* a reference, for the reaper; NULL: the thread itself calls, at its end */
   lanyard_function when_closed;
   void *argument;
 } ly_closing;

@@ -6,7 +6,9 @@
  * freed by nobody that a leak checker can see.
  *
  * An asynchronous close must be answered without any of these, so a reaper thread does it: started by
- * the first one that is pending, it joins, answers, and ends with the last. One serves them all.
+ * the first one that is pending, it joins, answers, and ends with the last. One serves them all. Where the
+ * one who is told can join by itself, because only the thread's own end is left to wait for, the thread
+ * tells it as its last act, and no reaper is needed (lanyard__close_then).
  *
  * Both lists and the reaper's state are under the process's lock; a worker's own `finished` is stored
  * under it too, so "has it ended?" and "put it on the list of those that wait for it" are one step.
@@ -29,22 +31,43 @@ static void append_ended(ly_process *process, ly_closing *first) {
   ly_add(&process->reaper_turn, 1, release);
 }
 
+/* Takes those closings off the worker's list that the thread itself answers, or those for the reaper. */
+static ly_closing *take_closings(lanyard_worker *worker, bool for_reaper) {
+  ly_closing *taken = NULL, **end = &taken;
+  for (ly_closing **at = &worker->closings; *at != NULL;) {
+    ly_closing *closing = *at;
+    if ((closing->worker != NULL) == for_reaper) {
+      *at = closing->next;
+      closing->next = NULL;
+      *end = closing;
+      end = &closing->next;
+    } else {
+      at = &closing->next;
+    }
+  }
+  return taken;
+}
+
 /* LY_FINISHED is the thread's last act. Its core outlives it: the bytes go only after a join. */
 void lanyard__announce(lanyard_worker *worker, uint32_t end) {
   ly_process *process = worker->process;
   worker->tid = ly_thread_id();
   ly_lock(&process->lock);
-  bool closings = worker->closings != NULL;
-  append_ended(process, worker->closings);
-  worker->closings = NULL;
+  ly_closing *own = take_closings(worker, false), *closings = take_closings(worker, true);
+  append_ended(process, closings);
   ly_happens_before(&worker->finished);
   ly_store(&worker->finished, end, release); /* FINISH */
   ly_add(&process->ended_turn, 1, release);
   ly_unlock(&process->lock);
   if (end == LY_FINISHED) ly_point("finished", worker);
   ly_futex_wake(&worker->finished, INT_MAX);
-  if (closings) ly_futex_wake(&process->reaper_turn, 1);
+  if (closings != NULL) ly_futex_wake(&process->reaper_turn, 1);
   ly_futex_wake(&process->ended_turn, INT_MAX);
+  for (ly_closing *closing = own, *next; closing != NULL; closing = next) {
+    next = closing->next;
+    closing->when_closed(closing->argument, LANYARD_OK);
+    ly_free(closing);
+  }
 }
 
 /* ---------------------------------------------------------------------------------------- zombies */
@@ -80,7 +103,7 @@ void lanyard__reap(ly_process *process) {
   ly_unlock(&process->lock);
   for (lanyard_worker *worker = over, *next; worker != NULL; worker = next) {
     next = worker->zombie_next;
-    lanyard__await_end(worker, LANYARD_FOREVER); /* it has ended: this only joins */
+    lanyard__await_end(worker, LANYARD_FOREVER, LANYARD_FOREVER); /* it has ended: this only joins */
     lanyard__destroy(worker);
   }
 }
@@ -119,7 +142,7 @@ static void *reaper_loop(void *argument) {
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
   lanyard__thread_name("lanyard-reaper");
   for (ly_closing *closing; (closing = await_closing(process)) != NULL;) {
-    lanyard__await_end(closing->worker, LANYARD_FOREVER);
+    lanyard__await_end(closing->worker, LANYARD_FOREVER, LANYARD_FOREVER);
     lanyard_release(&closing->worker);
     lanyard_function when_closed = closing->when_closed;
     void *closed_argument = closing->argument;
@@ -203,6 +226,32 @@ lanyard_status lanyard_close_async(lanyard_worker *worker, lanyard_close_mode mo
   return LANYARD_OK;
 }
 
+lanyard_status lanyard__close_then(lanyard_worker *worker, lanyard_close_mode mode,
+                                   lanyard_function ended, void *argument) {
+  lanyard_status status = ly_check(worker);
+  if (status != LANYARD_OK) return status;
+  ly_closing *closing = ly_calloc("closing", 1, sizeof *closing);
+  if (closing == NULL) return LANYARD_NO_MEMORY;
+  *closing = (ly_closing){NULL, NULL, ended, argument};
+
+  lanyard__begin_close(worker, mode);
+  if (ly_is_foreign(worker)) return LANYARD_FORKED; /* a when_room callback forked, and this is the child */
+  ly_lock(&worker->lock);
+  bool waits = worker->started;
+  ly_unlock(&worker->lock);
+  ly_process *process = worker->process;
+  ly_lock(&process->lock);
+  waits = waits && ly_load(&worker->finished, relaxed) == LY_SERVING; /* the lock orders it */
+  if (waits) {
+    closing->next = worker->closings;
+    worker->closings = closing;
+  }
+  ly_unlock(&process->lock);
+  if (waits) return LANYARD_OK;
+  ly_free(closing);
+  return LANYARD_TOO_LATE;
+}
+
 /* ---------------------------------------------------------------------------------------- quiesce */
 
 /* Whether a thread is still to come to its end, other than this one. ending_out: one is about to. */
@@ -219,7 +268,8 @@ static bool is_pending(ly_process *process, bool *ending_out, uint32_t *turn_out
     if (ly_load(&worker->finished, relaxed) == LY_FINISHED) *ending_out = true;
   }
   if (self != NULL)
-    for (const ly_closing *closing = self->closings; closing != NULL; closing = closing->next) closings--;
+    for (const ly_closing *closing = self->closings; closing != NULL; closing = closing->next)
+      if (closing->worker != NULL) closings--;
   /* Not the reaper itself, which answers them; and not a thread in its destructors, which the reaper may
    * be joining. */
   bool in_destructors = self != NULL && ly_load(&self->finished, relaxed) == LY_FINISHED;

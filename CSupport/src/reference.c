@@ -35,7 +35,7 @@ void lanyard__release_until(lanyard_worker **variable, uint64_t deadline_ns) {
   lanyard__reap(worker->process);
   lanyard__begin_close(worker, LANYARD_DRAIN);
   if (ly_is_foreign(worker)) return; /* a when_room callback forked, and this is the child */
-  if (lanyard__current != worker && lanyard__await_end(worker, deadline_ns) == LANYARD_OK)
+  if (lanyard__current != worker && lanyard__await_end(worker, deadline_ns, LANYARD_FOREVER) == LANYARD_OK)
     lanyard__destroy(worker);
   else
     lanyard__bury(worker); /* this thread must not wait; somebody else joins and destroys */

@@ -138,7 +138,7 @@ bool lanyard__interrupt(lanyard_worker *worker, ly_position position);
 
 /* close.c */
 void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode);
-lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns);
+lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns, uint64_t exit_deadline_ns);
 
 /* reference.c */
 lanyard_worker *lanyard__retain(lanyard_worker *worker);

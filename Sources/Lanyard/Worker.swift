@@ -29,7 +29,7 @@
 ///
 /// **Lifetime.** Letting go of the last reference closes the worker: what was accepted is finished, then
 /// the thread ends. It may be let go of anywhere, on the worker's own thread too. Elsewhere the release
-/// waits for the thread's end, but in a task for 10 ms at most: the thread then ends when it has finished.
+/// waits for the thread's end, but in a task for 20 ms at most: the thread then ends when it has finished.
 /// Use `await close()` in asynchronous code to know that the end was reached.
 ///
 /// **After close.** What would submit throws ``WorkerError`` with code `closed`; everything else still
@@ -146,17 +146,28 @@ public final class Worker: Sendable {
   /// **Threads.** Call from any task. The task is resumed by the end of the thread.
   /// **Cancellation.** None: the task waits for the end. A running request is not interrupted.
   public nonisolated(nonsending) func close(_ mode: CloseMode = .drain) async {
-    while true {
-      let begun = await withCheckedContinuation { continuation in
-        let closed = ClosureRequest { continuation.resume(returning: true) }
-        if !handle.close(mode, whenClosed: closed) { continuation.resume(returning: false) }
-      }
-      if begun { return }
-      // The system has no memory or thread for the wait. Acceptance ends all the same, and the end is
-      // asked for again and again instead of being announced.
-      if handle.beginClose(mode) { return }
+    // The thread itself says when it has nothing left to do but to end. Joining it then takes no time,
+    // unless thread-specific data of somebody's takes its time to go: then a thread of the library waits.
+    _ = await answered { handle.close(mode, thenAnswer: $0) }
+    if handle.close(mode, within: Self.exitPatience) { return }
+    if await answered(by: { handle.close(mode, whenClosed: $0) }) { return }
+    // The system has no memory or thread for the wait. Acceptance has ended all the same, and the end is
+    // asked for again and again instead of being announced.
+    while !handle.close(mode, within: 0) {
       try? await Task.sleep(for: .milliseconds(5))
       await Task.yield()  // where the task is cancelled the sleep does not wait
+    }
+  }
+
+  /// How long a task may hold its thread for the last instructions of a worker's.
+  private static let exitPatience: WorkerHandle.Nanoseconds = 5_000_000
+
+  /// Suspends until a request is answered. False at once if it was not taken.
+  private nonisolated(nonsending) func answered(by take: (Request) -> Bool) async -> Bool {
+    await withCheckedContinuation { continuation in
+      if !take(ClosureRequest { continuation.resume(returning: true) }) {
+        continuation.resume(returning: false)
+      }
     }
   }
 

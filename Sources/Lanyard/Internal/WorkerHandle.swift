@@ -82,7 +82,7 @@ struct WorkerHandle: @unchecked Sendable {
   }
 
   /// How long a release in a task may wait: enough for a worker that is idle or nearly so.
-  private static let patience: Nanoseconds = 10_000_000
+  private static let patience: Nanoseconds = 20_000_000
 
   /// Gives a reference back. The last one closes, and waits for the thread's end, unless this is the thread.
   ///
@@ -214,15 +214,27 @@ struct WorkerHandle: @unchecked Sendable {
     _ = unsafe lanyard_close(pointer, mode.core)
   }
 
-  /// Begins to close without waiting. True if there is nothing left to wait for.
-  func beginClose(_ mode: Worker.CloseMode) -> Bool {
-    let status = unsafe lanyard_close_until(pointer, mode.core, 0)
-    return status != LANYARD_TIMED_OUT
+  /// Begins to close and waits for the end, for so long. True if there is nothing left to wait for.
+  func close(_ mode: Worker.CloseMode, within limit: Nanoseconds) -> Bool {
+    let deadline = limit == 0 ? 0 : Self.now + limit
+    return unsafe lanyard_close_until(pointer, mode.core, deadline) != LANYARD_TIMED_OUT
   }
 
-  /// Has `closed` answered with `run` after the thread was joined. False: it will not be.
-  func close(_ mode: Worker.CloseMode, whenClosed closed: Request) -> Bool {
+  /// Begins to close, and has `ended` answered with `run` when the thread has nothing left to do but to
+  /// end, or to serve an executor. False: it will not be, because that is so, or for lack of memory.
+  func close(_ mode: Worker.CloseMode, thenAnswer ended: Request) -> Bool {
     // Retained for the core; `answerRequest` takes it.
+    let argument = unsafe Unmanaged.passRetained(ended)
+    let status = unsafe lanyard__close_then(pointer, mode.core, answerRequest, argument.toOpaque())
+    if status == LANYARD_OK { return true }
+    unsafe argument.release()
+    return false
+  }
+
+  /// Begins to close, and has `closed` answered with `run` after the thread was joined. False: it will not
+  /// be, for lack of memory or of a thread.
+  func close(_ mode: Worker.CloseMode, whenClosed closed: Request) -> Bool {
+    // As above.
     let argument = unsafe Unmanaged.passRetained(closed)
     let status = unsafe lanyard_close_async(pointer, mode.core, answerRequest, argument.toOpaque())
     if status == LANYARD_OK { return true }

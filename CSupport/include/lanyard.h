@@ -524,7 +524,7 @@ LANYARD_API size_t lanyard_report_live(int descriptor);
 
 /// Joins what ended by itself; for the end of tests and of main.
 ///
-/// Waits until every thread whose last reference was dropped where nobody could wait for it, and every
+/// Waits until every thread whose last reference was dropped, by whomever and wherever, and every
 /// asynchronous close, has come to its end. Called on a worker's thread it leaves that worker out; called
 /// by a `when_closed` function it waits for no asynchronous close, for they are all answered there.
 ///

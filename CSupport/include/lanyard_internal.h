@@ -29,6 +29,10 @@ bool lanyard__executor_acquire(lanyard_worker *worker);
 /// Counts one executor out and releases its reference. Every job of it was enqueued before.
 void lanyard__executor_release(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABLE worker);
 
+/// The same, as lanyard__release_until().
+void lanyard__executor_release_until(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABLE worker,
+                                     uint64_t deadline_ns);
+
 /// Hands over a job. The caller is a counted executor. Runs after everything this thread submitted before.
 ///
 /// Never waits for room, and never refuses, but in a child of fork (LANYARD_FORKED) and when there is no

@@ -95,23 +95,27 @@ bool lanyard__executor_acquire(lanyard_worker *worker) {
   bool stays = jobs->executors > 0 || !(ly_load(&worker->ring.tail, acquire) & LY_CLOSED);
   if (stays) jobs->executors++;
   ly_unlock(&jobs->lock);
-  if (stays) lanyard__retain(worker);
+  if (stays) lanyard__retain(worker, LY_EXECUTOR);
   return stays;
 }
 
-void lanyard__executor_release(lanyard_worker **variable) {
+void lanyard__executor_release_until(lanyard_worker **variable, uint64_t deadline_ns) {
   if (variable == NULL || *variable == NULL) return;
   lanyard_worker *worker = *variable;
-  if (ly_check(worker) == LANYARD_OK) {
-    ly_jobs *jobs = &worker->jobs;
-    ly_lock(&jobs->lock);
-    bool was_last = --jobs->executors == 0;
-    if (was_last) ly_add(&jobs->news, 1, seq_cst); /* NEWS */
-    ly_unlock(&jobs->lock);
-    ly_point("executor_released", worker);
-    if (was_last) ly_park_wake(&worker->park); /* NEWS */
-  }
-  lanyard_release(variable);
+  *variable = NULL;
+  if (ly_check(worker) != LANYARD_OK) return;
+  ly_jobs *jobs = &worker->jobs;
+  ly_lock(&jobs->lock);
+  bool was_last = --jobs->executors == 0;
+  if (was_last) ly_add(&jobs->news, 1, seq_cst); /* NEWS */
+  ly_unlock(&jobs->lock);
+  ly_point("executor_released", worker);
+  if (was_last) ly_park_wake(&worker->park); /* NEWS */
+  lanyard__give_back(worker, LY_EXECUTOR, deadline_ns);
+}
+
+void lanyard__executor_release(lanyard_worker **variable) {
+  lanyard__executor_release_until(variable, LANYARD_FOREVER);
 }
 
 bool lanyard__has_executors(lanyard_worker *worker) {

@@ -109,7 +109,7 @@ static lanyard_status create(const lanyard_options *options, ly_process *process
                                                           : capacity;
   worker->line = options->line;
   worker->opened_ns = ly_now_ns();
-  atomic_init(&worker->strong, UINT64_C(1));
+  atomic_init(&worker->strong, LY_OWNER);
   atomic_init(&worker->memory, UINT64_C(1));
 
   if (create_ring(worker, capacity, options->lazy) &&

@@ -43,7 +43,8 @@ typedef struct ly_process {
   bool reaper_runs, reaper_ended;       /* ended: and not yet joined */
   pthread_t reaper;
   _Atomic uint32_t reaper_turn; /* futex: changes with every entry of the ended list */
-  _Atomic uint32_t ended_turn;  /* futex: changes with every end of a thread; quiesce waits on it */
+  _Atomic uint32_t ended_turn;  /* futex: changes with every end of a thread or worker; quiesce waits on it */
+  uint32_t quiescers;           /* threads that do */
   _Atomic size_t live_count;    /* written under `lock` */
 } ly_process;
 

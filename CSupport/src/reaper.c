@@ -205,7 +205,7 @@ lanyard_status lanyard_close_async(lanyard_worker *worker, lanyard_close_mode mo
     ly_free(closing);
     return status;
   }
-  closing->worker = lanyard__retain(worker);
+  closing->worker = lanyard__retain(worker, LY_OWNER);
   closing->when_closed = when_closed;
   closing->argument = argument;
 
@@ -254,6 +254,13 @@ lanyard_status lanyard__close_then(lanyard_worker *worker, lanyard_close_mode mo
 
 /* ---------------------------------------------------------------------------------------- quiesce */
 
+/* Whether nobody but executors owns it, who let go of it when the tasks that they serve have ended, or
+ * nobody at all: its end is near, on this thread or on another. */
+static bool is_ending(lanyard_worker *worker) {
+  uint64_t strong = ly_load(&worker->strong, relaxed);
+  return ly_owners(strong) == ly_executors(strong);
+}
+
 /* Whether a thread is still to come to its end, other than this one. ending_out: one is about to. */
 static bool is_pending(ly_process *process, bool *ending_out, uint32_t *turn_out) {
   const lanyard_worker *self = ly_self();
@@ -262,26 +269,32 @@ static bool is_pending(ly_process *process, bool *ending_out, uint32_t *turn_out
   ly_lock(&process->lock);
   size_t closings = process->closings;
   *turn_out = ly_load(&process->ended_turn, relaxed); /* the lock orders it */
-  for (lanyard_worker *worker = process->zombies; worker != NULL; worker = worker->zombie_next) {
-    if (worker == self) continue;
-    pending = true;
-    if (ly_load(&worker->finished, relaxed) == LY_FINISHED) *ending_out = true;
-  }
+  for (lanyard_worker *worker = process->live_first; worker != NULL; worker = worker->live_next)
+    if (worker != self && is_ending(worker)) pending = true;
+  for (lanyard_worker *worker = process->zombies; worker != NULL; worker = worker->zombie_next)
+    if (worker != self && ly_load(&worker->finished, relaxed) == LY_FINISHED) *ending_out = true;
   if (self != NULL)
     for (const ly_closing *closing = self->closings; closing != NULL; closing = closing->next)
       if (closing->worker != NULL) closings--;
   /* Not the reaper itself, which answers them; and not a thread in its destructors, which the reaper may
    * be joining. */
   bool in_destructors = self != NULL && ly_load(&self->finished, relaxed) == LY_FINISHED;
-  bool is_ending = process->reaper_runs && process->closings == 0;
-  if (!is_reaper(process) && !in_destructors) pending = pending || closings != 0 || is_ending;
+  bool reaper_ends = process->reaper_runs && process->closings == 0;
+  if (!is_reaper(process) && !in_destructors) pending = pending || closings != 0 || reaper_ends;
   ly_unlock(&process->lock);
   return pending;
+}
+
+static void count_quiescer(ly_process *process, uint32_t change) {
+  ly_lock(&process->lock);
+  process->quiescers += change;
+  ly_unlock(&process->lock);
 }
 
 size_t lanyard_quiesce(uint64_t deadline_ns) {
   ly_process *process = lanyard__process_peek();
   if (process == NULL) return 0;
+  count_quiescer(process, 1);
   for (;;) {
     bool ending;
     uint32_t turn;
@@ -291,6 +304,7 @@ size_t lanyard_quiesce(uint64_t deadline_ns) {
     if (ending) ly_sleep_ns(20000);
     else ly_futex_wait(&process->ended_turn, turn, deadline_ns);
   }
+  count_quiescer(process, (uint32_t)-1);
   if (!is_reaper(process)) join_reaper(process);
   return ly_load(&process->live_count, relaxed);
 }

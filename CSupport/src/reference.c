@@ -4,15 +4,15 @@
 /* A weak handle is the core's address under another name, and one count of `memory`. */
 static lanyard_worker *core_of(const lanyard_weak *weak) { return (lanyard_worker *)(uintptr_t)weak; }
 
-lanyard_worker *lanyard__retain(lanyard_worker *worker) {
-  uint64_t owners = ly_add(&worker->strong, 1, relaxed); /* the caller owns one, so it cannot go */
-  ly_assert(owners > 0);
-  (void)owners;
+lanyard_worker *lanyard__retain(lanyard_worker *worker, uint64_t kind) {
+  uint64_t before = ly_add(&worker->strong, kind, relaxed); /* the caller owns one, so it cannot go */
+  ly_assert(ly_owners(before) > 0);
+  (void)before;
   return worker;
 }
 
 lanyard_worker *lanyard_retain(lanyard_worker *worker) {
-  return ly_check(worker) == LANYARD_OK ? lanyard__retain(worker) : worker;
+  return ly_check(worker) == LANYARD_OK ? lanyard__retain(worker, LY_OWNER) : worker;
 }
 
 void lanyard__memory_release(lanyard_worker *worker) {
@@ -22,13 +22,10 @@ void lanyard__memory_release(lanyard_worker *worker) {
   ly_free(worker);
 }
 
-void lanyard__release_until(lanyard_worker **variable, uint64_t deadline_ns) {
-  if (variable == NULL || *variable == NULL) return;
-  lanyard_worker *worker = *variable;
-  *variable = NULL;
-  if (ly_check(worker) != LANYARD_OK) return; /* a child's copy: the parent's is the real one */
+/* The caller's reference is gone. The last one closes. */
+void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns) {
   ly_happens_before(&worker->strong);
-  if (ly_sub(&worker->strong, 1, acq_rel) != 1) return; /* OWN */
+  if (ly_sub(&worker->strong, kind, acq_rel) != kind) return; /* OWN */
   ly_happens_after(&worker->strong);
   ly_point("last_release", worker);
 
@@ -41,6 +38,14 @@ void lanyard__release_until(lanyard_worker **variable, uint64_t deadline_ns) {
     lanyard__bury(worker); /* this thread must not wait; somebody else joins and destroys */
 }
 
+void lanyard__release_until(lanyard_worker **variable, uint64_t deadline_ns) {
+  if (variable == NULL || *variable == NULL) return;
+  lanyard_worker *worker = *variable;
+  *variable = NULL;
+  if (ly_check(worker) == LANYARD_OK) /* else a child's copy: the parent's is the real one */
+    lanyard__give_back(worker, LY_OWNER, deadline_ns);
+}
+
 void lanyard_release(lanyard_worker **variable) { lanyard__release_until(variable, LANYARD_FOREVER); }
 
 lanyard_weak *lanyard_weak_create(lanyard_worker *worker) {
@@ -51,10 +56,10 @@ lanyard_weak *lanyard_weak_create(lanyard_worker *worker) {
 lanyard_worker *lanyard_weak_lock(lanyard_weak *weak) {
   lanyard_worker *worker = core_of(weak);
   if (worker == NULL || ly_is_foreign(worker)) return NULL;
-  uint64_t owners = ly_load(&worker->strong, relaxed);
-  while (owners != 0) {
+  uint64_t strong = ly_load(&worker->strong, relaxed);
+  while (strong != 0) {
     ly_point("weak_lock", worker);
-    if (ly_cas(&worker->strong, &owners, owners + 1, acquire, relaxed)) return worker;
+    if (ly_cas(&worker->strong, &strong, strong + LY_OWNER, acquire, relaxed)) return worker;
   }
   return NULL;
 }

@@ -22,7 +22,10 @@ void lanyard__unregister(lanyard_worker *worker) {
   *(next != NULL ? &next->live_previous : &process->live_last) = previous;
   worker->is_live = false;
   ly_store(&process->live_count, ly_load(&process->live_count, relaxed) - 1, relaxed);
+  ly_add(&process->ended_turn, 1, release);
+  bool awaited = process->quiescers > 0;
   ly_unlock(&process->lock);
+  if (awaited) ly_futex_wake(&process->ended_turn, INT_MAX);
 }
 
 size_t lanyard_live_count(void) {

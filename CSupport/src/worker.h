@@ -5,7 +5,7 @@
  *   acceptance open -> closed                                 (LY_CLOSED in the ring's tail; no way back)
  *   ownership  strong > 0 -> 0: the last owner closes, then whoever joined the thread destroys
  *
- * `strong` counts the owners of the API. `memory` keeps the bytes: one for all strong owners together and
+ * `strong` counts the owners of the API, and in its upper half those of them that are executors. `memory` keeps the bytes: one for all strong owners together and
  * the thread they started, one for each weak handle. The thread itself counts nowhere and needs not: it
  * is joined before the bytes go. It knows this struct and nothing that points to it, so an owner is never
  * kept alive by its thread.
@@ -32,6 +32,9 @@
 #include "running.h"
 
 #define LY_MAGIC UINT64_C(0x6c616e7961726421) /* "lanyard!" */
+
+#define LY_OWNER UINT64_C(1)
+#define LY_EXECUTOR (UINT64_C(1) << 32 | LY_OWNER) /* is an owner, and one word says both */
 
 enum { LY_SERVING = 0, LY_DRAINED = 1, LY_FINISHED = 2 };
 enum { LY_UNJOINED = 0, LY_JOINING = 1, LY_JOINED = 2 };
@@ -141,7 +144,10 @@ void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode);
 lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns, uint64_t exit_deadline_ns);
 
 /* reference.c */
-lanyard_worker *lanyard__retain(lanyard_worker *worker);
+static inline uint32_t ly_owners(uint64_t strong) { return (uint32_t)strong; }
+static inline uint32_t ly_executors(uint64_t strong) { return (uint32_t)(strong >> 32); }
+lanyard_worker *lanyard__retain(lanyard_worker *worker, uint64_t kind); /* LY_OWNER, LY_EXECUTOR */
+void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns);
 void lanyard__memory_release(lanyard_worker *worker);
 
 /* jobs.c; all but the third on the worker */

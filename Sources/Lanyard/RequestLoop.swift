@@ -94,8 +94,10 @@ public final class RequestLoop<Request: Sendable>: Sendable {
   public nonisolated(nonsending) func send(
     _ request: Request, deadline: ContinuousClock.Instant? = nil
   ) async throws {
-    if Task.isCancelled { throw CancellationError() }
-    if let deadline, deadline <= .now { throw WorkerError(.deadlineExceeded) }
+    try Task.checkCancellation()
+    if let deadline, deadline <= .now {
+      throw WorkerError(isClosed ? .closed : .deadlineExceeded)
+    }
     if worker.line.isEmpty {
       switch worker.handle.trySubmit(request, into: slots) {
       case .accepted: return
@@ -183,7 +185,8 @@ private final class LoopHooks<Request: Sendable>: WorkerHooks, @unchecked Sendab
     let left = batch.remaining
     assert(
       left == 0,
-      "\(left) of \(count) requests were left in a batch: take them all, while let request = batch.next()")
+      "\(left) of \(count) requests were left in a batch: take them all, while let request = batch.next()"
+    )
     while batch.next() != nil {}
   }
 

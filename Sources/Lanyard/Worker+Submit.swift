@@ -36,6 +36,7 @@ extension Worker {
     guard let deadline else {
       return try await perform(RunRequest(deadline: WorkerHandle.forever, consume body))
     }
+    try check(deadline)
     let request = RunRequest(deadline: WorkerHandle.nanoseconds(at: deadline), consume body)
     // A child task: it has ended, on whatever way out, before this returns.
     async let _: Void = expire(request, at: deadline)
@@ -60,6 +61,7 @@ extension Worker {
     _ request: SendRequest<Element>, deadline: ContinuousClock.Instant?
   ) async throws {
     guard let deadline else { return try await perform(request) }
+    try check(deadline)
     async let _: Void = expire(request, at: deadline)
     try await perform(request)
   }
@@ -75,6 +77,13 @@ extension Worker {
     } onCancel: {
       request.withdraw(.cancelled, from: line)
     }
+  }
+
+  /// Refuses what comes too late before anything is made for it.
+  private func check(_ deadline: ContinuousClock.Instant) throws {
+    guard deadline <= .now else { return }
+    try Task.checkCancellation()
+    throw WorkerError(isClosed ? .closed : .deadlineExceeded)
   }
 
   private func expire(_ request: WithdrawableRequest, at deadline: ContinuousClock.Instant) async {

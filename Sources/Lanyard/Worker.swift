@@ -190,13 +190,16 @@ public final class Worker: Sendable {
   /// **Threads.** Call from anywhere. Workers opened or gone meanwhile may or may not be shown.
   public static var live: [WorkerInfo] { WorkerHandle.live }
 
-  /// Joins what ended by itself: threads whose last reference was dropped on themselves, and asynchronous
-  /// closes. For the ends of tests and of programs.
+  /// Waits for the end of every worker that nobody holds any more, or only executors of tasks that end. For the
+  /// ends of tests and of programs that account for every thread.
   ///
-  /// - Returns: How many workers still live.
+  /// - Parameter limit: How long to wait at most.
+  /// - Returns: How many workers still live: 0 when nothing leaked.
   ///
+  /// **Threads.** On a worker's own thread it leaves that worker out.
   /// **Blocking.** Blocks this thread until they have ended, for at most `limit`.
-  package static func quiesce(within limit: Duration) -> Int {
+  @available(*, noasync, message: "it blocks; call it at the end of a synchronous main or test")
+  public static func quiesce(within limit: Duration) -> Int {
     WorkerHandle.quiesce(until: WorkerHandle.nanoseconds(at: .now + limit))
   }
 

@@ -62,7 +62,8 @@ public final class WorkerExecutor: SerialExecutor {
   public func checkIsolated() {
     precondition(
       handle.isCurrent,
-      "this runs on another thread than that of the actor's worker; await the actor, or use worker.run")
+      "this runs on another thread than that of the actor's worker; await the actor, or use worker.run"
+    )
   }
 }
 

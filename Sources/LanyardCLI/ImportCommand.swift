@@ -84,7 +84,7 @@ struct ImportCommand: AsyncParsableCommand {
 
   /// Shows that nothing is left, and fails if something is.
   private func reportWhatIsLeft() async throws {
-    let workers = Worker.quiesce(within: .seconds(10))
+    let workers = joinWorkers()
     // The system may list a thread for a moment after it was joined.
     let end = ContinuousClock.now + .seconds(1)
     while !ProcessThread.ofTheLibrary.isEmpty, .now < end {
@@ -96,6 +96,9 @@ struct ImportCommand: AsyncParsableCommand {
       throw ImportError("something was left behind: please report it")
     }
   }
+
+  /// Nothing else runs any more, so this thread may be blocked.
+  private func joinWorkers() -> Int { Worker.quiesce(within: .seconds(10)) }
 
   private func describe(_ state: String, workers: Int, threads: [ProcessThread]) {
     let names = threads.isEmpty ? "" : " (\(threads.map(\.name).joined(separator: ", ")))"

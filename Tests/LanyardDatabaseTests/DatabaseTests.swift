@@ -341,7 +341,7 @@ struct DatabaseTests {
         if round % 2 == 0 { try await database.close() }
       }
       await until {
-        _ = Worker.quiesce(within: .milliseconds(1))
+        joinForAMoment()
         return !Worker.live.contains { $0.line == 1_000_000 }
       }
       #expect(openFiles(path) == 0)

@@ -24,7 +24,8 @@ struct PoolTests {
 
   // If letting go waited for the running request, the threads of the pool would all stand in the first few
   // deinits, and the task that opens the gates would never run.
-  @Test func `a task progresses while a hundred busy workers are let go of on all threads of the pool`()
+  @Test
+  func `a task progresses while a hundred busy workers are let go of on all threads of the pool`()
     async throws
   {
     let name = "let go of while busy"

@@ -151,6 +151,7 @@ private final class IgnoredRequest: WithdrawableRequest, @unchecked Sendable {
 }
 
 private func residentPages() -> Int {
-  let fields = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8))?.split(separator: " ")
+  let fields = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8))?.split(
+    separator: " ")
   return fields.flatMap { Int($0[1]) } ?? 0
 }

@@ -22,7 +22,9 @@ struct WorkerExecutorTests {
     }
     func thread() -> String { currentThread() }
     func isOn(_ worker: Worker) -> Bool { worker.isCurrent }
-    func run<Result: Sendable>(_ body: @Sendable (isolated Resident) throws -> Result) rethrows -> Result {
+    func run<Result: Sendable>(_ body: @Sendable (isolated Resident) throws -> Result) rethrows
+      -> Result
+    {
       try body(self)
     }
     /// Suspends in the midst of its work, and comes back.
@@ -122,7 +124,8 @@ struct WorkerExecutorTests {
     #expect(worker.taskExecutor.isIsolatingCurrentContext() == false)
   }
 
-  @Test func `an actor that is taken for isolated on another thread stops the process, and says why`()
+  @Test
+  func `an actor that is taken for isolated on another thread stops the process, and says why`()
     async
   {
     let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
@@ -138,7 +141,9 @@ struct WorkerExecutorTests {
   @Test func `a blocking call from an actor on the worker runs at once`() async throws {
     let worker = try Worker()
     let resident = Resident(on: worker.executor)
-    let result = try await resident.run { [worker] _ in try blockingCall(worker) { worker.isCurrent } }
+    let result = try await resident.run { [worker] _ in
+      try blockingCall(worker) { worker.isCurrent }
+    }
     #expect(result)
   }
 
@@ -192,7 +197,9 @@ struct WorkerExecutorTests {
     let resident = Resident(on: worker.executor)
     let thread = await resident.thread()
     let gate = try await Gate.holding(worker)
-    let tasks = (0..<1000).map { _ in Task(executorPreference: worker.taskExecutor) { await resident.add(1) } }
+    let tasks = (0..<1000).map { _ in
+      Task(executorPreference: worker.taskExecutor) { await resident.add(1) }
+    }
     async let closed: Void = worker.close(mode)
     await until { worker.isClosed }
     gate.open()

@@ -25,9 +25,14 @@ package func until(_ condition: () -> Bool) async {
 package func liveAfterQuiesce(named name: String) async -> [WorkerInfo] {
   let end = ContinuousClock.now + .seconds(30)
   while true {
-    _ = Worker.quiesce(within: .milliseconds(1))
+    joinForAMoment()
     let live = Worker.live.filter { $0.name == name }
     if live.isEmpty || ContinuousClock.now > end { return live }
     await Task.yield()
   }
+}
+
+/// In small steps the blocking form may be called in asynchronous code.
+package func joinForAMoment() {
+  _ = Worker.quiesce(within: .milliseconds(1))
 }

@@ -90,11 +90,12 @@ struct WorkerHandle: @unchecked Sendable {
   /// tasks share, and what it waits for may need one of them; the core joins the worker's thread later.
   func release() {
     var pointer: OpaquePointer? = unsafe self.pointer
-    if unsafe withUnsafeCurrentTask(body: { unsafe $0 != nil }) {
-      unsafe lanyard__release_until(&pointer, Self.now + Self.patience)
-    } else {
-      unsafe lanyard_release(&pointer)
-    }
+    unsafe lanyard__release_until(&pointer, Self.releaseDeadline)
+  }
+
+  private static var releaseDeadline: Nanoseconds {
+    let isInTask = unsafe withUnsafeCurrentTask { unsafe $0 != nil }
+    return isInTask ? now + patience : forever
   }
 
   // MARK: Submitting
@@ -171,10 +172,8 @@ struct WorkerHandle: @unchecked Sendable {
 
   /// Counts an executor out, and releases its reference as `release` does.
   func releaseExecutor() {
-    var counted: OpaquePointer? = unsafe self.pointer
-    let owned = retained()
-    unsafe lanyard__executor_release(&counted)
-    owned.release()
+    var pointer: OpaquePointer? = unsafe self.pointer
+    unsafe lanyard__executor_release_until(&pointer, Self.releaseDeadline)
   }
 
   /// Hands over a job of an actor on that executor. It is the last use of the job here.

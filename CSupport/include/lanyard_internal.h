@@ -41,6 +41,9 @@ void lanyard__executor_release_until(lanyard_worker *LANYARD_NULLABLE *LANYARD_N
 lanyard_status lanyard__enqueue(lanyard_worker *worker, lanyard__job_function function, void *job,
                                 void *executor);
 
+/// How many jobs were ever handed over. 0 in a child of fork.
+uint64_t lanyard__enqueued(lanyard_worker *worker);
+
 /* ----------------------------------------------------------------------------------------- timers */
 
 /// Called on the worker's thread when its time has come, with LANYARD_OK: returns when it wants to be

@@ -23,6 +23,7 @@ static bool push(lanyard_worker *worker, ly_job job) {
   if (has_room) {
     job.after = ly_load(&worker->ring.tail, relaxed) & (ly_position)~LY_FLAGS; /* the lock orders it */
     list->entries[list->count++] = job;
+    jobs->enqueued++;
     ly_add(&jobs->news, 1, seq_cst); /* NEWS, ORDER */
   }
   ly_unlock(&jobs->lock);
@@ -39,6 +40,14 @@ lanyard_status lanyard__enqueue(lanyard_worker *worker, lanyard__job_function fu
     while (lanyard__start(worker, true) != LANYARD_OK) ly_sleep_ns(10000000); /* it may not be dropped */
   ly_park_wake(&worker->park); /* NEWS */
   return LANYARD_OK;
+}
+
+uint64_t lanyard__enqueued(lanyard_worker *worker) {
+  if (ly_check(worker) != LANYARD_OK) return 0;
+  ly_lock(&worker->jobs.lock);
+  uint64_t enqueued = worker->jobs.enqueued;
+  ly_unlock(&worker->jobs.lock);
+  return enqueued;
 }
 
 /* ----------------------------------------------------------------------------------- the worker's */

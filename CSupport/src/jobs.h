@@ -55,6 +55,7 @@ typedef struct ly_jobs {
   alignas(LY_LINE) pthread_mutex_t lock;
   ly_job_list pending; /* under `lock` */
   uint64_t executors;  /* under `lock` */
+  uint64_t enqueued;   /* under `lock`; statistics only */
   ly_timer *timers;    /* under `lock` */
   bool refuses_timers; /* under `lock`: the last ones were told that the worker closes */
 

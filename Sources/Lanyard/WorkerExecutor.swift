@@ -60,10 +60,11 @@ public final class WorkerExecutor: SerialExecutor {
 
   /// Stops the process unless the calling thread is the worker's own.
   public func checkIsolated() {
-    precondition(
-      handle.isCurrent,
-      "this runs on another thread than that of the actor's worker; await the actor, or use worker.run"
-    )
+    guard handle.isCurrent else {
+      fatalError(
+        "this runs on another thread than that of the actor's worker; await the actor, or use worker.run"
+      )
+    }
   }
 }
 

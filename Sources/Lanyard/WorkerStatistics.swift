@@ -21,6 +21,8 @@ extension Worker {
     public let refusedFull: UInt64
     /// Batches served.
     public let batches: UInt64
+    /// Jobs of executors that were handed over. They are no requests, and counted nowhere else.
+    public let jobs: UInt64
     /// How often the idle worker went to sleep.
     public let parks: UInt64
     /// How often someone woke it.

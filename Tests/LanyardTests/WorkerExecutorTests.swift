@@ -365,9 +365,21 @@ struct WorkerExecutorTests {
     #expect(await resident.value == 20 * each)
   }
 
-  // A task with a serial executor of ours and one with a task executor of ours must each get one job for each
-  // step: an executor that is both gets two (swiftlang/swift-platform-executors#11), and a job that is run
-  // for the wrong one is enqueued again for ever.
+  // An executor of both kinds at once gets two (swiftlang/swift-platform-executors#11), and a job that is run
+  // for the wrong kind is enqueued again for ever.
+  @Test func `each call of an actor, and each child task, is one job`() async throws {
+    let worker = try Worker()
+    let resident = Resident(on: worker.executor)
+    for _ in 0..<1000 { _ = await resident.add(1) }
+    #expect(worker.statistics.jobs == 1000)
+    let executor = worker.taskExecutor
+    await withTaskGroup(of: Void.self) { group in
+      for _ in 0..<1000 { group.addTask(executorPreference: executor) {} }
+    }
+    #expect(worker.statistics.jobs == 2000)
+  }
+
+  // What code after an awaited call relies on.
   @Test func `the continuation's body runs at once and its task comes back to its own thread`()
     async throws
   {

@@ -257,7 +257,8 @@ struct WorkerHandle: @unchecked Sendable {
     return Worker.Statistics(
       submitted: stats.submitted, completed: stats.completed, cancelled: stats.cancelled,
       discarded: stats.discarded, timedOut: stats.timed_out, refusedFull: stats.refused_full,
-      batches: stats.batches, parks: stats.parks, wakes: stats.wakes,
+      batches: stats.batches, jobs: unsafe lanyard__enqueued(pointer), parks: stats.parks,
+      wakes: stats.wakes,
       capacity: Int(stats.capacity), depth: Int(stats.depth), depthHigh: Int(stats.depth_high))
   }
 

@@ -393,9 +393,17 @@ private func hooks(_ context: UnsafeMutableRawPointer?) -> WorkerHooks {
   return unsafe Unmanaged<WorkerHooks>.fromOpaque(context).takeUnretainedValue()
 }
 
-private func startHooks(_ context: UnsafeMutableRawPointer?) { unsafe hooks(context).start() }
-private func stopHooks(_ context: UnsafeMutableRawPointer?) { unsafe hooks(context).stop() }
-private func interruptHooks(_ context: UnsafeMutableRawPointer?) { unsafe hooks(context).interrupt() }
+private func startHooks(_ context: UnsafeMutableRawPointer?) {
+  unsafe hooks(context).start()
+}
+
+private func stopHooks(_ context: UnsafeMutableRawPointer?) {
+  unsafe hooks(context).stop()
+}
+
+private func interruptHooks(_ context: UnsafeMutableRawPointer?) {
+  unsafe hooks(context).interrupt()
+}
 
 private func serveHooks(
   _ context: UnsafeMutableRawPointer?, _: UnsafeMutablePointer<lanyard_request>, _ count: Int
@@ -423,26 +431,43 @@ private func appendInfo(_ info: UnsafePointer<lanyard_info>, _ argument: UnsafeM
 
 // MARK: - Waiting
 
-/// A task that waits for an answer: a continuation without the check that it is resumed once.
+/// A task that waits for an answer.
 ///
-/// The check costs an allocation and more than the rest of a hand-over. What replaces it: a request owns its
-/// waiter, gives it away with its one answer, and traps when it is asked for another.
+/// Its continuation is checked in debug builds alone: the check costs an allocation, and more time than the rest
+/// of a hand-over. What takes its place is that a request owns its waiter, gives it away with its one answer,
+/// and traps when it is asked for another. (In debug builds it also keeps ThreadSanitizer quiet: the code
+/// that resumes an unchecked one is compiled into this module, but what orders it lies in the runtime,
+/// where the sanitizer does not look.)
 @safe
 struct Waiter<Value>: Sendable {
-  private let continuation: UnsafeContinuation<Transfer<Value>, any Error>
+  #if DEBUG
+    private let continuation: CheckedContinuation<Transfer<Value>, any Error>
+  #else
+    private let continuation: UnsafeContinuation<Transfer<Value>, any Error>
+  #endif
 
   /// Suspends the task until the waiter is resumed. The body runs at once, on the task's thread.
   static nonisolated(nonsending) func wait(
     _ body: (Waiter<Value>) -> Void
   ) async throws -> sending Value {
-    try await unsafe withUnsafeThrowingContinuation { continuation in
-      body(unsafe Waiter(continuation: continuation))
-    }.take()
+    #if DEBUG
+      try await withCheckedThrowingContinuation { continuation in
+        body(Waiter(continuation: continuation))
+      }.take()
+    #else
+      try await unsafe withUnsafeThrowingContinuation { continuation in
+        body(unsafe Waiter(continuation: continuation))
+      }.take()
+    #endif
   }
 
   /// Exactly once, with no lock held.
   func resume(with result: Result<Transfer<Value>, any Error>) {
-    unsafe continuation.resume(with: result)
+    #if DEBUG
+      continuation.resume(with: result)
+    #else
+      unsafe continuation.resume(with: result)
+    #endif
   }
 }
 

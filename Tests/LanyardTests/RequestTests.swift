@@ -139,9 +139,9 @@ struct RequestTests {
       try cancelLate(scaled(100_000))
       let before = residentPages()
       try cancelLate(scaled(1_000_000))
-      // 16 bytes each would be 3,900 pages.
+      // 16 bytes each would be 3,900 pages. (A sanitizer keeps what was freed.)
       let grown = residentPages() - before
-      precondition(grown < 1000, "\(grown) pages more")
+      precondition(grown < 1000 || !isUnder(.native), "\(grown) pages more")
     }
   }
 }

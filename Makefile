@@ -205,6 +205,13 @@ build/consumer/consumer: Tests/Consumers/c/consumer.c Tests/Consumers/c/Makefile
 	+@PKG_CONFIG_PATH=$(CURDIR)/build/prefix/lib/pkgconfig \
 	  $(SUBMAKE) -s -C Tests/Consumers/c CC=$(CC) BUILD=$(CURDIR)/build/consumer
 
+# The same in Swift, in a package of its own. DWARF 4: valgrind cannot read what the toolchain writes by default.
+SWIFT_CONSUMER := .build-consumer/debug/consumer
+SWIFT_VALGRIND := -Xswiftc -dwarf-version=4 -Xcc -gdwarf-4
+.PHONY: $(SWIFT_CONSUMER)
+$(SWIFT_CONSUMER): | deps
+	swift build --package-path Tests/Consumers/swift --scratch-path .build-consumer $(SWIFT_VALGRIND)
+
 # Running the tests ----------------------------------------------------------------------------------
 
 # $(call run_tests,TOOL,SCALE,COMMANDS[,WRAPPER])
@@ -212,22 +219,23 @@ run_tests = LANYARD_TEST_TOOL=$(1) LANYARD_TEST_SCALE=$(2) LANYARD_SHARED_LIBRAR
   LIMIT=$(LIMIT) WRAP='$(strip $(4))' Tests/CSupportTests/run $(3)
 
 test: deps ## everything: the C tests, the Swift tests, a short slice under each tool
-	+@MAKE='$(MAKE)' .ci/stages test-c test-swift memcheck helgrind drd tsan asan
+	+@MAKE='$(MAKE)' .ci/stages test-c test-swift memcheck helgrind drd tsan asan docs
 
-CHECKS = 'Tests/CSupportTests/check header $(GCC) $(CLANG) g++ $(CLANG:%=%++)' \
+CHECKS = Tests/contract 'Tests/CSupportTests/check header $(GCC) $(CLANG) g++ $(CLANG:%=%++)' \
   'Tests/CSupportTests/check library build' 'Tests/CSupportTests/check install build/staging' \
   'Tests/CSupportTests/check manual'
 
-test-c: lib $(test-gcc_programs) $(test-clang_programs) build/consumer/consumer ## the C tests, natively, by gcc and by clang; header, library, manual, consumer
+test-c: lib $(test-gcc_programs) $(test-clang_programs) build/consumer/consumer ## the C tests, natively, by gcc and by clang; header, library, manual, contract, consumer
 	@$(NO_CLANG)
 	@CC=$(CC) $(call run_tests,native,$(SCALE_NATIVE),$(test-gcc_programs) $(test-clang_programs) \
 	  $(CHECKS) 'build/consumer/consumer $(ROWS) build/consumer/native.db')
 
 test-swift: LIMIT := $(SWIFT_LIMIT)
-test-swift: deps ## the Swift tests
+test-swift: deps $(SWIFT_CONSUMER) ## the Swift tests; what the compiler must refuse; a consumer
 	@command -v swift >/dev/null
 	swift build --build-tests
-	@$(call run_tests,native,$(SCALE_NATIVE),.ci/swift-test)
+	@$(call run_tests,native,$(SCALE_NATIVE),.ci/swift-test 'Tests/Refusals/run $(CURDIR)/.build/debug/Modules' \
+	  $(SWIFT_CONSUMER))
 
 VALGRIND_RUN := valgrind -q --error-exitcode=9 --num-callers=30 --fair-sched=try
 MEMCHECK_RUN := $(VALGRIND_RUN) --leak-check=full --show-leak-kinds=definite,indirect,possible \
@@ -292,6 +300,14 @@ build/bench/core: Tests/Benchmarks/core.c build/liblanyard.a Makefile | deps-lib
 bench-core: build/bench/core ## the C core beside a mutex and condition variables, in one run
 	@build/bench/core $(ROUNDS)
 
+# Documentation ---------------------------------------------------------------------------------------
+
+docs: deps ## the Swift library's documentation, in build/docs; a warning is an error
+	@mkdir -p build
+	LANYARD_DOCS=1 swift package --scratch-path .build-docs --allow-writing-to-directory build/docs \
+	  generate-documentation --target Lanyard --output-path build/docs --transform-for-static-hosting \
+	  --warnings-as-errors
+
 # The command ----------------------------------------------------------------------------------------
 
 run: deps ## import the Unicode table into an SQLite file, by 64 writers over one worker
@@ -306,7 +322,7 @@ format: ## bring the Swift sources into the format of `swift format`
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
 
 clean: ## remove what was built
-	rm -rf build .build
+	rm -rf build .build .build-*
 
 .PHONY: help deps deps-lib deps-c lib install uninstall test test-c test-swift memcheck helgrind drd tsan asan \
-  coverage soak man-check bench-core run format clean
+  coverage soak man-check bench-core docs run format clean

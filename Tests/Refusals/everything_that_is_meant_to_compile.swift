@@ -22,7 +22,9 @@ func asynchronously(_ worker: Worker) async throws {
     $0 = Box()
     return $0.value
   }
-  let loop = try RequestLoop<Int> { batch in while let request = batch.next() { print(request + value) } }
+  let loop = try RequestLoop<Int> { batch in
+    while let request = batch.next() { print(request + value) }
+  }
   try await loop.send(1)
   await loop.close()
   await worker.close()

@@ -4,7 +4,8 @@ import PackageDescription
 // A package outside of the tree's own: it sees the public interface and nothing else. The identity of a
 // package that is depended on by path is the name of its folder, whatever that is here.
 let root = "\(Context.packageDirectory)/../../.."
-let folder = Context.packageDirectory.split(separator: "/").dropLast(3).last.map(String.init) ?? "lanyard"
+let folder =
+  Context.packageDirectory.split(separator: "/").dropLast(3).last.map(String.init) ?? "lanyard"
 
 let package = Package(
   name: "consumer",

@@ -13,7 +13,9 @@ private struct Device: ~Copyable {
     return frames
   }
 
-  deinit { checks.expect(frames == 3, "the device is closed on its thread, after \(frames) frames") }
+  deinit {
+    checks.expect(frames == 3, "the device is closed on its thread, after \(frames) frames")
+  }
 }
 
 func useConfined(_ checks: Checks) async throws {

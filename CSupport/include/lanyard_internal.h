@@ -82,8 +82,9 @@ void lanyard__on_destroy(lanyard_worker *worker, void (*destroyed)(void *LANYARD
 lanyard_status lanyard__close_then(lanyard_worker *worker, lanyard_close_mode mode,
                                    lanyard_function ended, void *argument);
 
-/// As lanyard_release(), but waits for the drain until the deadline only, and then leaves the rest to the
-/// next open, release or quiesce, as a release on the worker's own thread does.
+/// As lanyard_release(), but waits for the drain until the deadline only, and for as long again, up to 200 ms
+/// in all, whenever requests have ended meanwhile. Then it leaves the rest to the next open, release or
+/// quiesce, as a release on the worker's own thread does.
 void lanyard__release_until(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABLE worker,
                             uint64_t deadline_ns);
 

@@ -1,6 +1,8 @@
 /* reference.c - who owns a worker, and who only knows it. See worker.h for the two counts. */
 #include "worker.h"
 
+#define LY_DRAIN_LIMIT_NS UINT64_C(200000000)
+
 /* A weak handle is the core's address under another name, and one count of `memory`. */
 static lanyard_worker *core_of(const lanyard_weak *weak) { return (lanyard_worker *)(uintptr_t)weak; }
 
@@ -22,6 +24,27 @@ void lanyard__memory_release(lanyard_worker *worker) {
   ly_free(worker);
 }
 
+/* How far the drain has come. */
+static uint64_t progress(lanyard_worker *worker) {
+  return ly_load(&worker->completed, relaxed) + ly_load(&worker->discarded, relaxed);
+}
+
+/* Until the deadline, and on for as long again and again while requests end: what hangs is given up, what
+ * goes on is not, within limits. */
+static lanyard_status await_drain(lanyard_worker *worker, uint64_t deadline_ns) {
+  if (deadline_ns == LANYARD_FOREVER) return lanyard__await_end(worker, deadline_ns, deadline_ns);
+  uint64_t now = ly_now_ns(), limit_ns = now + LY_DRAIN_LIMIT_NS;
+  uint64_t patience_ns = deadline_ns > now ? deadline_ns - now : 0;
+  for (;;) {
+    uint64_t before = progress(worker);
+    lanyard_status status = lanyard__await_end(worker, deadline_ns, LANYARD_FOREVER);
+    if (status != LANYARD_TIMED_OUT || patience_ns == 0 || progress(worker) == before) return status;
+    now = ly_now_ns();
+    if (now >= limit_ns) return status;
+    deadline_ns = now + patience_ns;
+  }
+}
+
 /* The caller's reference is gone. The last one closes. */
 void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns) {
   ly_happens_before(&worker->strong);
@@ -32,7 +55,7 @@ void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline
   lanyard__reap(worker->process);
   lanyard__begin_close(worker, LANYARD_DRAIN);
   if (ly_is_foreign(worker)) return; /* a when_room callback forked, and this is the child */
-  if (lanyard__current != worker && lanyard__await_end(worker, deadline_ns, LANYARD_FOREVER) == LANYARD_OK)
+  if (lanyard__current != worker && await_drain(worker, deadline_ns) == LANYARD_OK)
     lanyard__destroy(worker);
   else
     lanyard__bury(worker); /* this thread must not wait; somebody else joins and destroys */

@@ -11,7 +11,8 @@
 // so routinely: whenever a closure that ran there held the last reference. Which case it is, is known below:
 //
 //   elsewhere        it closes, finishes what was accepted, joins the thread and frees the memory
-//   in a task        the same, but it waits for a moment only, for this thread is not ours to hold
+//   in a task        the same, but it waits only as long as the drain goes on, and not for long: this
+//                    thread is not ours to hold
 //   on the worker    it cannot wait for itself: it begins to close and returns; the thread finishes what
 //                    was accepted and ends, and the core joins it at the next chance
 //
@@ -29,7 +30,8 @@
 ///
 /// **Lifetime.** Letting go of the last reference closes the worker: what was accepted is finished, then
 /// the thread ends. It may be let go of anywhere, on the worker's own thread too. Elsewhere the release
-/// waits for the thread's end, but in a task for 20 ms at most: the thread then ends when it has finished.
+/// waits for the thread's end; in a task only as long as requests go on ending, and for 200 ms at most, for it
+/// must not hold a thread that all tasks share. The worker's thread then ends by itself when it has finished.
 /// Use `await close()` in asynchronous code to know that the end was reached.
 ///
 /// **After close.** What would submit throws ``WorkerError`` with code `closed`; everything else still

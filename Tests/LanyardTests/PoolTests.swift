@@ -68,6 +68,26 @@ struct PoolTests {
     #expect(workers.allSatisfy { $0.statistics.completed == 1 })
   }
 
+  // The drain takes longer than the time after which a worker on which nothing ends is given up. A busy machine may
+  // hold up one request for that long, so it is tried again; that it never waits would show in each try.
+  @Test func `in a task too, letting go waits for a drain that goes on`() async throws {
+    var isWaitedFor = false
+    for _ in 0..<20 where !isWaitedFor {
+      let ran = Counter()
+      var worker: Worker? = try Worker("drains")
+      for _ in 0..<40 {
+        try worker?.submit {
+          usleep(1000)
+          ran.increment()
+        }
+      }
+      worker = nil
+      isWaitedFor = ran.value == 40
+    }
+    #expect(isWaitedFor)
+    #expect(await liveAfterQuiesce(named: "drains").isEmpty)
+  }
+
   @Test func `outside of tasks letting go waits for the thread, on however many threads at once`()
     async throws
   {

@@ -81,13 +81,14 @@ struct WorkerHandle: @unchecked Sendable {
     return self
   }
 
-  /// How long a release in a task may wait: enough for a worker that is idle or nearly so.
+  /// How long a release in a task waits for a worker on which nothing ends.
   private static let patience: Nanoseconds = 20_000_000
 
   /// Gives a reference back. The last one closes, and waits for the thread's end, unless this is the thread.
   ///
-  /// In a task it waits for a moment only. The thread that it would hold may be one of the few that all
-  /// tasks share, and what it waits for may need one of them; the core joins the worker's thread later.
+  /// In a task it waits as long as the drain goes on, for 200 ms at most, and for 20 ms if nothing ends. The
+  /// thread that it would hold may be one of the few that all tasks share, and what it waits for may need
+  /// one of them; the core joins the worker's thread later.
   func release() {
     var pointer: OpaquePointer? = unsafe self.pointer
     unsafe lanyard__release_until(&pointer, Self.releaseDeadline)

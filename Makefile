@@ -32,6 +32,7 @@ SCALE_COVERAGE ?= 20
 SCALE_MEMCHECK ?= 2
 SCALE_HELGRIND ?= 1
 SCALE_DRD ?= 1
+SCALE_SWIFT_MEMCHECK ?= 2
 SCALE_SOAK ?= 1000
 SCALE_SOAK_SANITIZED ?= 200
 LIMIT ?= 300
@@ -219,7 +220,8 @@ run_tests = LANYARD_TEST_TOOL=$(1) LANYARD_TEST_SCALE=$(2) LANYARD_SHARED_LIBRAR
   LIMIT=$(LIMIT) WRAP='$(strip $(4))' Tests/CSupportTests/run $(3)
 
 test: deps ## everything: the C tests, the Swift tests, a short slice under each tool
-	+@MAKE='$(MAKE)' .ci/stages test-c test-swift memcheck helgrind drd tsan asan docs
+	+@MAKE='$(MAKE)' .ci/stages test-c test-swift memcheck-c memcheck-swift helgrind drd \
+	  tsan-c tsan-swift asan-c asan-swift docs
 
 CHECKS = Tests/contract 'Tests/CSupportTests/check header $(GCC) $(CLANG) g++ $(CLANG:%=%++)' \
   'Tests/CSupportTests/check library build' 'Tests/CSupportTests/check install build/staging' \
@@ -241,9 +243,30 @@ VALGRIND_RUN := valgrind -q --error-exitcode=9 --num-callers=30 --fair-sched=try
 MEMCHECK_RUN := $(VALGRIND_RUN) --leak-check=full --show-leak-kinds=definite,indirect,possible \
   --errors-for-leak-kinds=definite,indirect,possible
 
-memcheck: lib $(valgrind_programs) build/consumer/consumer ## the C tests under valgrind's memcheck, leaks included
+memcheck: memcheck-c memcheck-swift ## the C and the Swift tests under valgrind's memcheck, leaks included
+tsan: tsan-c tsan-swift ## the C and the Swift tests under ThreadSanitizer
+asan: asan-c asan-swift ## the same under Address-, Leak- and, in C, UndefinedBehaviorSanitizer
+
+memcheck-c: lib $(valgrind_programs) build/consumer/consumer ## the C tests under memcheck
 	@$(call run_tests,memcheck,$(SCALE_MEMCHECK),$(valgrind_programs) \
 	  'build/consumer/consumer $(ROWS_MEMCHECK) build/consumer/memcheck.db',$(MEMCHECK_RUN))
+
+# What is told to memcheck is said in the file. Without glibc's cache of stacks, because a thread would find
+# in it the table of another one that is gone, whose creator a report would then name.
+MEMCHECK_SWIFT := env GLIBC_TUNABLES=glibc.pthread.stack_cache_size=0 \
+  $(MEMCHECK_RUN) --suppressions=$(CURDIR)/Tests/Valgrind/swift.supp
+
+build/sigsuspend.so: Tests/Valgrind/sigsuspend.c | deps-c
+	@mkdir -p $(@D)
+	@$(SAY) $@
+	$(Q)$(GCC) $(TEST_WARNINGS) -Werror -O1 -shared -fPIC -o $@ $<
+
+# The tests' package is an executable. It needs the preloaded help; the consumer has no thread but its own.
+memcheck-swift: deps build/sigsuspend.so $(SWIFT_CONSUMER) ## the Swift tests and the consumer under memcheck
+	swift build --build-tests --scratch-path .build-valgrind $(SWIFT_VALGRIND)
+	@$(call run_tests,memcheck,$(SCALE_SWIFT_MEMCHECK),'.ci/swift-test env LD_PRELOAD=$(CURDIR)/build/sigsuspend.so \
+	  $(MEMCHECK_SWIFT) .build-valgrind/debug/lanyardPackageTests.xctest --testing-library swift-testing' \
+	  '$(MEMCHECK_SWIFT) $(SWIFT_CONSUMER)')
 
 helgrind: lib $(valgrind_programs) ## the C tests under valgrind's helgrind
 	@$(call run_tests,helgrind,$(SCALE_HELGRIND),$(valgrind_programs),$(VALGRIND_RUN) --tool=helgrind)
@@ -255,12 +278,28 @@ drd: lib $(valgrind_programs) ## the C tests under valgrind's drd
 FIXED_ADDRESSES := $(shell setarch "$$(uname -m)" -R true 2>/dev/null && echo setarch "$$(uname -m)" -R)
 
 # Of the options, atexit_sleep_ms: the default of a whole second is paid by each of many children.
-tsan: lib $(tsan-gcc_programs) $(tsan-clang_programs) ## the C tests under ThreadSanitizer, by gcc and by clang
+tsan-c: lib $(tsan-gcc_programs) $(tsan-clang_programs) ## the C tests under ThreadSanitizer, by gcc and by clang
 	@$(NO_CLANG)
 	@TSAN_OPTIONS="die_after_fork=0 atexit_sleep_ms=20 second_deadlock_stack=1 $$TSAN_OPTIONS" \
 	  $(call run_tests,tsan,$(SCALE_TSAN),$(tsan-gcc_programs) $(tsan-clang_programs),$(FIXED_ADDRESSES))
 
-asan: lib $(asan-gcc_programs) $(asan-clang_programs) ## the C tests under Address-, Leak- and UndefinedBehaviorSanitizer, by both
+# $(call swift_sanitizer,NAME,SANITIZER,SCALE[,WRAPPER]): builds and runs the Swift tests, the core's C included.
+# The linker of the system warns of each of the sanitizer's own symbols; lld does not.
+define swift_sanitizer
+	swift build --build-tests --scratch-path .build-$(1) --sanitize=$(2) -Xswiftc -use-ld=lld
+	@$(call run_tests,$(1),$(3),'.ci/swift-test $(strip $(4)) swift test --skip-build --scratch-path .build-$(1) \
+	  --sanitize=$(2) -Xswiftc -use-ld=lld --disable-xctest')
+endef
+
+tsan-swift: LIMIT := $(SWIFT_LIMIT)
+tsan-swift: deps ## the Swift tests under ThreadSanitizer
+	$(call swift_sanitizer,tsan,thread,$(SCALE_TSAN),$(FIXED_ADDRESSES))
+
+asan-swift: LIMIT := $(SWIFT_LIMIT)
+asan-swift: deps ## the Swift tests under AddressSanitizer and LeakSanitizer
+	$(call swift_sanitizer,asan,address,$(SCALE_ASAN))
+
+asan-c: lib $(asan-gcc_programs) $(asan-clang_programs) ## the C tests under Address-, Leak- and UndefinedBehaviorSanitizer, by both
 	@$(NO_CLANG)
 	@ASAN_OPTIONS="detect_stack_use_after_return=1 allocator_may_return_null=1 $$ASAN_OPTIONS" \
 	  UBSAN_OPTIONS="print_stacktrace=1 $$UBSAN_OPTIONS" \
@@ -281,9 +320,10 @@ LLVM_COV_SHOW := $(SWIFT_ROOT)/bin/llvm-cov show -show-branches=count -show-mcdc
 LLVM_COV_OF := -instr-profile=build/coverage/lanyard.profdata -ignore-filename-regex='(^|/)(Tests|include)/' \
   $(firstword $(coverage_programs)) $(addprefix -object ,$(wordlist 2,999,$(coverage_programs)))
 
-soak: deps ## the C tests for long: natively, under ThreadSanitizer, under AddressSanitizer
+soak: deps ## the tests for long: natively, under ThreadSanitizer, under AddressSanitizer
 	+@MAKE='$(MAKE)' SCALE_NATIVE=$(SCALE_SOAK) SCALE_TSAN=$(SCALE_SOAK_SANITIZED) \
-	  SCALE_ASAN=$(SCALE_SOAK_SANITIZED) LIMIT=$(SOAK_LIMIT) .ci/stages test-c tsan asan
+	  SCALE_ASAN=$(SCALE_SOAK_SANITIZED) LIMIT=$(SOAK_LIMIT) SWIFT_LIMIT=$(SOAK_LIMIT) .ci/stages test-c test-swift tsan-c tsan-swift \
+	  asan-c asan-swift
 
 man-check: | deps-c ## check the man pages: well formed, and one for each public name
 	@CC=$(CC) Tests/CSupportTests/run 'Tests/CSupportTests/check manual'
@@ -324,5 +364,6 @@ format: ## bring the Swift sources into the format of `swift format`
 clean: ## remove what was built
 	rm -rf build .build .build-*
 
-.PHONY: help deps deps-lib deps-c lib install uninstall test test-c test-swift memcheck helgrind drd tsan asan \
+.PHONY: help deps deps-lib deps-c lib install uninstall test test-c test-swift memcheck memcheck-c memcheck-swift \
+  helgrind drd tsan tsan-c tsan-swift asan asan-c asan-swift \
   coverage soak man-check bench-core docs run format clean

@@ -1,7 +1,6 @@
 // Opening, closing, letting go.
 
 import Dispatch
-import Foundation
 import LanyardTestSupport
 import Testing
 
@@ -102,15 +101,11 @@ struct WorkerTests {
           #expect(worker.isClosed)
         }
       }
-      // Threads of their own: the blocking form would hold the threads that the tasks need.
       for _ in 0..<4 {
         group.addTask {
-          await withCheckedContinuation { continuation in
-            Thread.detachNewThread {
-              worker.close(mode)
-              ended.increment()
-              continuation.resume()
-            }
+          await onThreadOfItsOwn {
+            worker.close(mode)
+            ended.increment()
           }
         }
       }

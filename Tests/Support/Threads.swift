@@ -13,6 +13,20 @@ package func threadExists(_ thread: String) -> Bool {
   FileManager.default.fileExists(atPath: "/proc/\(thread)")
 }
 
+/// Runs a closure on a thread of its own, and returns when that thread is gone.
+///
+/// For what blocks: it would hold one of the threads that all tasks share. The thread's end is waited for
+/// because a thread that is about to end when the process does counts as a leak.
+package func onThreadOfItsOwn(_ body: @escaping @Sendable () -> Void) async {
+  let thread = await withCheckedContinuation { continuation in
+    Thread.detachNewThread {
+      body()
+      continuation.resume(returning: currentThread())
+    }
+  }
+  await until { !threadExists(thread) }
+}
+
 /// Waits for something that another thread or task brings about. The suite's time limit ends it.
 package func until(_ condition: () -> Bool) async {
   while !condition() { await Task.yield() }

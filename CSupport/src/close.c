@@ -30,6 +30,11 @@ static bool has_thread(lanyard_worker *worker) {
   return started;
 }
 
+/* Closers of such a worker wait no longer, even where they have not noticed yet. */
+static bool is_drained_and_kept(lanyard_worker *worker) {
+  return ly_load(&worker->finished, acquire) == LY_DRAINED && lanyard__has_executors(worker);
+}
+
 /* A worker whose thread waits for the end of another, which waits for the end of ..., the first. Only
  * waits for an end and without a deadline are edges, and those last until that end: a circle found is a
  * deadlock for certain. */
@@ -37,8 +42,8 @@ static bool enter_wait(lanyard_worker *worker, bool for_ever) {
   lanyard_worker *self = ly_self();
   if (self == NULL) return true;
   ly_lock(&self->process->lock);
-  const lanyard_worker *at = worker;
-  while (at != NULL && at != self) at = at->joins;
+  lanyard_worker *at = worker;
+  while (at != NULL && at != self) at = at->joins != NULL && is_drained_and_kept(at->joins) ? NULL : at->joins;
   if (at == NULL && for_ever) self->joins = worker;
   ly_unlock(&self->process->lock);
   return at == NULL;
@@ -80,13 +85,10 @@ static lanyard_status await_finish(lanyard_worker *worker, uint64_t deadline_ns)
   }
 }
 
-static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns, uint64_t exit_deadline_ns) {
-  lanyard_status status = await_finish(worker, deadline_ns);
-  if (status != LANYARD_OK) return status;
+static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
   uint32_t unjoined = LY_UNJOINED;
   if (ly_load(&worker->join, acquire) == LY_UNJOINED) {
-    if (exit_deadline_ns != LANYARD_FOREVER && !await_exit(worker->tid, exit_deadline_ns))
-      return LANYARD_TIMED_OUT;
+    if (deadline_ns != LANYARD_FOREVER && !await_exit(worker->tid, deadline_ns)) return LANYARD_TIMED_OUT;
     if (ly_cas(&worker->join, &unjoined, LY_JOINING, acq_rel, acquire)) {
       ly_point("joining", worker);
       ly_thread_join(worker->thread);
@@ -97,7 +99,7 @@ static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns, uint64_
       return LANYARD_OK;
     }
   }
-  if (!await_word(&worker->join, LY_JOINING, exit_deadline_ns)) return LANYARD_TIMED_OUT;
+  if (!await_word(&worker->join, LY_JOINING, deadline_ns)) return LANYARD_TIMED_OUT;
   ly_happens_after(&worker->join);
   return LANYARD_OK;
 }
@@ -105,9 +107,14 @@ static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns, uint64_
 /* Any thread but the worker's own, after the ring was closed. The first deadline is for the thread's last
  * word, the second one for the rest, which is short unless somebody's destructors take their time. */
 lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns, uint64_t exit_deadline_ns) {
-  if (!has_thread(worker)) return LANYARD_OK;
+  if (!has_thread(worker)) return lanyard__has_executors(worker) ? LANYARD_CLOSING : LANYARD_OK;
   if (!enter_wait(worker, deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
-  lanyard_status status = join(worker, deadline_ns, exit_deadline_ns);
+  lanyard_status status = await_finish(worker, deadline_ns);
+  leave_wait();
+  if (status != LANYARD_OK) return status;
+  /* Its destructors may wait for us, too. */
+  if (!enter_wait(worker, exit_deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
+  status = join(worker, exit_deadline_ns);
   leave_wait();
   return status;
 }

@@ -54,14 +54,9 @@ uint64_t lanyard__enqueued(lanyard_worker *worker) {
 
 /* Takes what is pending if all that was taken has run. */
 static void look(ly_jobs *jobs) {
-  ly_job *surplus = NULL;
   ly_lock(&jobs->lock);
   if (jobs->next == jobs->taken.count) {
     ly_job_list empty = {jobs->taken.entries, 0, jobs->taken.capacity};
-    if (empty.capacity > RETAINED_CAPACITY) {
-      surplus = empty.entries;
-      empty = (ly_job_list){NULL, 0, 0};
-    }
     jobs->taken = jobs->pending;
     jobs->pending = empty;
     jobs->next = 0;
@@ -70,7 +65,14 @@ static void look(ly_jobs *jobs) {
   jobs->seen = ly_load(&jobs->news, relaxed); /* the lock orders it */
   jobs->alarm_ns = jobs->timers == NULL ? LANYARD_FOREVER : jobs->timers->deadline_ns;
   ly_unlock(&jobs->lock);
-  ly_free(surplus);
+}
+
+/* After a burst. */
+static void free_surplus(ly_jobs *jobs) {
+  if (jobs->next < jobs->taken.count || jobs->taken.capacity <= RETAINED_CAPACITY) return;
+  ly_free(jobs->taken.entries);
+  jobs->taken = (ly_job_list){NULL, 0, 0};
+  jobs->next = 0;
 }
 
 bool lanyard__job_is_due(lanyard_worker *worker) {
@@ -90,6 +92,7 @@ bool lanyard__run_jobs(lanyard_worker *worker) {
     job.function(job.job, job.executor);
   } while (!ly_is_foreign(worker) && jobs->next < jobs->taken.count &&
            !ly_before(head, jobs->taken.entries[jobs->next].after));
+  free_surplus(jobs);
   return true;
 }
 

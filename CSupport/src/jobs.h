@@ -16,7 +16,7 @@
  * Nobody becomes an executor of a closed worker that has none, so the end, once it is near, stays near.
  *
  * Who owns what: `lock` guards the fields that say so; what the worker has taken is its own. `lock` is a
- * leaf: nothing is called under it.
+ * leaf: no other lock is taken, and nothing is called, under it.
  *
  * Orderings
  *   NEWS   whoever changes anything below `lock`: seq_cst add to `news`, then loads the park word (seq_cst)

@@ -139,9 +139,19 @@ static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
 static bool stays_when_drained(lanyard_worker *worker) {
   lanyard__drop_timers(worker);
   if (ly_is_foreign(worker) || !lanyard__is_kept(worker)) return false;
-  if (!worker->has_drained) lanyard__announce(worker, LY_DRAINED);
-  worker->has_drained = true;
-  return true;
+  if (!worker->has_drained) {
+    worker->has_drained = true;
+    lanyard__announce(worker, LY_DRAINED);
+  }
+  return !ly_is_foreign(worker); /* what was told may have forked */
+}
+
+/* Jobs that go on for ever must not keep closers waiting. */
+static void notice_drain(lanyard_worker *worker) {
+  ly_position tail = ly_load(&worker->ring.tail, acquire); /* CLOSE */
+  if (worker->has_drained || tail != (ly_load(&worker->ring.head, relaxed) | LY_CLOSED)) return;
+  ly_happens_after(&worker->ring.tail);
+  stays_when_drained(worker);
 }
 
 /* Returns when there may be something to collect; false when there never will be again. */
@@ -184,11 +194,15 @@ void *lanyard__loop(void *argument) {
   ly_batch batch = {worker->serve == NULL ? &request : worker->batch,
                     worker->serve == NULL ? &reply : worker->replies, 0, 0, 0};
   for (;;) {
+    lanyard__run_timers(worker); /* before a request is said to run: it is what an interrupt is for */
     collect(worker, &batch);
     if (LY_UNLIKELY(ly_load(&worker->room.waiting, seq_cst) != 0)) lanyard__room_made(worker); /* ROOM */
-    lanyard__run_timers(worker);
-    if (batch.count > 0) run(worker, &batch);
-    else if (!lanyard__run_jobs(worker) && !await_requests(worker)) break;
+    if (batch.count > 0) {
+      run(worker, &batch);
+    } else {
+      if (LY_UNLIKELY(ly_load(&worker->closing, relaxed)) && !ly_is_foreign(worker)) notice_drain(worker);
+      if (!lanyard__run_jobs(worker) && !await_requests(worker)) break;
+    }
   }
   if (worker->on_stop != NULL && !ly_is_foreign(worker)) worker->on_stop(worker->context);
   if (!ly_is_foreign(worker)) lanyard__announce(worker, LY_FINISHED);

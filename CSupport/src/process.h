@@ -7,7 +7,7 @@
  * The page is reachable and never freed: workers stop where they are at exit, and nothing is destroyed
  * under them.
  *
- * Lock: `lock` guards everything below it. It is a leaf: no other lock is taken, and no callback made,
+ * Lock: `lock` guards everything below it. No lock but a worker's of its jobs is taken, and no callback made,
  * while it is held (a new reaper thread is created under it).
  *
  * Orderings

@@ -63,7 +63,8 @@ void lanyard__announce(lanyard_worker *worker, uint32_t end) {
   ly_futex_wake(&worker->finished, INT_MAX);
   if (closings != NULL) ly_futex_wake(&process->reaper_turn, 1);
   ly_futex_wake(&process->ended_turn, INT_MAX);
-  for (ly_closing *closing = own, *next; closing != NULL; closing = next) {
+  /* If one forks and returns in the child, the others are the parent's to call. */
+  for (ly_closing *closing = own, *next; closing != NULL && !ly_is_foreign(worker); closing = next) {
     next = closing->next;
     closing->when_closed(closing->argument, LANYARD_OK);
     ly_free(closing);
@@ -142,8 +143,9 @@ static void *reaper_loop(void *argument) {
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
   lanyard__thread_name("lanyard-reaper");
   for (ly_closing *closing; (closing = await_closing(process)) != NULL;) {
-    lanyard__await_end(closing->worker, LANYARD_FOREVER, LANYARD_FOREVER);
-    lanyard_release(&closing->worker);
+    /* It has finished, or was drained while an executor kept it: whose jobs are not waited for here. */
+    lanyard__await_end(closing->worker, 0, LANYARD_FOREVER);
+    lanyard__release_until(&closing->worker, 0);
     lanyard_function when_closed = closing->when_closed;
     void *closed_argument = closing->argument;
     ly_free(closing);
@@ -192,6 +194,12 @@ static lanyard_status reserve_reaper(ly_process *process) {
   return status;
 }
 
+/* Under the process's lock: whether the thread has announced all that a closer waits for. */
+static bool is_over_for_closers(lanyard_worker *worker) {
+  uint32_t end = ly_load(&worker->finished, relaxed); /* the lock orders it */
+  return end == LY_FINISHED || (end == LY_DRAINED && lanyard__has_executors(worker));
+}
+
 lanyard_status lanyard_close_async(lanyard_worker *worker, lanyard_close_mode mode,
                                    lanyard_function when_closed, void *argument) {
   lanyard_status status = ly_check(worker);
@@ -215,7 +223,7 @@ lanyard_status lanyard_close_async(lanyard_worker *worker, lanyard_close_mode mo
   bool started = worker->started;
   ly_unlock(&worker->lock);
   ly_lock(&process->lock);
-  if (started && ly_load(&worker->finished, relaxed) == LY_SERVING) { /* the lock orders it */
+  if (started && !is_over_for_closers(worker)) {
     closing->next = worker->closings;
     worker->closings = closing;
   } else {
@@ -241,7 +249,7 @@ lanyard_status lanyard__close_then(lanyard_worker *worker, lanyard_close_mode mo
   ly_unlock(&worker->lock);
   ly_process *process = worker->process;
   ly_lock(&process->lock);
-  waits = waits && ly_load(&worker->finished, relaxed) == LY_SERVING; /* the lock orders it */
+  waits = waits && !is_over_for_closers(worker);
   if (waits) {
     closing->next = worker->closings;
     worker->closings = closing;

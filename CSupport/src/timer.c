@@ -41,17 +41,19 @@ lanyard_status lanyard__set_timer(lanyard_worker *worker, uint64_t deadline_ns, 
   return LANYARD_OK;
 }
 
-/* Takes the first timer off the list if its time has come. */
+/* Takes those off the list whose time has come. */
 static ly_timer *take_due(ly_jobs *jobs, uint64_t now) {
   ly_lock(&jobs->lock);
-  ly_timer *timer = jobs->timers;
-  if (timer != NULL && timer->deadline_ns > now) timer = NULL;
-  if (timer != NULL) jobs->timers = timer->next;
+  ly_timer *due = jobs->timers, **end = &due;
+  while (*end != NULL && (*end)->deadline_ns <= now) end = &(*end)->next;
+  jobs->timers = *end;
+  *end = NULL;
   jobs->alarm_ns = jobs->timers == NULL ? LANYARD_FOREVER : jobs->timers->deadline_ns;
   ly_unlock(&jobs->lock);
-  return timer;
+  return due;
 }
 
+/* What a tick sets, be it for a time that is over, has its turn in the next round. */
 void lanyard__run_timers(lanyard_worker *worker) {
   ly_jobs *jobs = &worker->jobs;
   if (LY_LIKELY(jobs->alarm_ns == LANYARD_FOREVER) || ly_is_foreign(worker)) return;
@@ -61,15 +63,14 @@ void lanyard__run_timers(lanyard_worker *worker) {
     lanyard__drop_timers(worker);
     return;
   }
-  for (ly_timer *timer; (timer = take_due(jobs, now)) != NULL;) {
+  for (ly_timer *timer = take_due(jobs, now), *next; timer != NULL; timer = next) {
+    next = timer->next;
     uint64_t next_ns = timer->tick(timer->argument, LANYARD_OK);
     if (ly_is_foreign(worker)) return; /* it forked, and this is the child */
-    if (next_ns != 0) {
-      timer->deadline_ns = next_ns > now ? next_ns : now + 1; /* each one's turn comes once in this round */
-      if (insert(jobs, timer)) continue;
-      timer->tick(timer->argument, LANYARD_CLOSED);
-    }
-    ly_free(timer);
+    timer->deadline_ns = next_ns;
+    bool inserted = next_ns != 0 && insert(jobs, timer);
+    ly_assert(inserted == (next_ns != 0)); /* they are dropped by this thread alone, and not in a round */
+    if (!inserted) ly_free(timer);
   }
 }
 

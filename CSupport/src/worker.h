@@ -19,7 +19,8 @@
  *   DISCARD closer: release store of `discards` before it closes the ring -> worker: acquire load.
  *
  * Lock: `lock` guards starting the thread and the list of when_room waiters. Under it nothing is called
- * but pthread_create. Neither it, nor the jobs' lock, nor the process's is held together with another.
+ * but pthread_create. The process's lock is never held together with it; the jobs' lock is a leaf that
+ * may be taken under either.
  */
 #ifndef LANYARD_WORKER_H
 #define LANYARD_WORKER_H

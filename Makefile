@@ -221,7 +221,7 @@ run_tests = LANYARD_TEST_TOOL=$(1) LANYARD_TEST_SCALE=$(2) LANYARD_SHARED_LIBRAR
 
 test: deps ## everything: the C tests, the Swift tests, a short slice under each tool
 	+@MAKE='$(MAKE)' .ci/stages test-c test-swift memcheck-c memcheck-swift helgrind drd \
-	  tsan-c tsan-swift asan-c asan-swift docs
+	  tsan-c tsan-swift asan-c asan-swift docs leaks
 
 CHECKS = Tests/contract 'Tests/CSupportTests/check header $(GCC) $(CLANG) g++ $(CLANG:%=%++)' \
   'Tests/CSupportTests/check library build' 'Tests/CSupportTests/check install build/staging' \
@@ -340,6 +340,10 @@ build/bench/core: Tests/Benchmarks/core.c build/liblanyard.a Makefile | deps-lib
 bench-core: build/bench/core ## the C core beside a mutex and condition variables, in one run
 	@build/bench/core $(ROUNDS)
 
+leaks: deps ## who else leaves threads behind when it is let go of: counted, beside Lanyard
+	swift build --package-path Tests/Peers --scratch-path .build-peers
+	@.build-peers/debug/leaks
+
 # Documentation ---------------------------------------------------------------------------------------
 
 docs: deps ## the Swift library's documentation, in build/docs; a warning is an error
@@ -366,4 +370,4 @@ clean: ## remove what was built
 
 .PHONY: help deps deps-lib deps-c lib install uninstall test test-c test-swift memcheck memcheck-c memcheck-swift \
   helgrind drd tsan tsan-c tsan-swift asan asan-c asan-swift \
-  coverage soak man-check bench-core docs run format clean
+  coverage soak man-check bench-core leaks docs run format clean

@@ -46,7 +46,7 @@ public final class Confined<State: ~Copyable>: Sendable {
     let cell = Cell<State>(configuration)
     let worker = try Worker(name, configuration, hooks: cell, fileID: fileID, line: line)
     do {
-      try await worker.run { try cell.fill(make) }
+      try await worker.run(cell.request(toMake: consume make))
     } catch {
       await worker.close()
       throw error
@@ -71,9 +71,7 @@ public final class Confined<State: ~Copyable>: Sendable {
     deadline: ContinuousClock.Instant? = nil,
     _ body: sending @escaping (inout sending State) throws(Failure) -> sending Result
   ) async throws -> sending Result {
-    try await worker.run(deadline: deadline) { [cell] () throws(Failure) -> sending Result in
-      try cell.use(body)
-    }
+    try await worker.run(deadline: deadline, cell.request(to: consume body))
   }
 
   /// Runs a closure with the value, on its thread, and blocks until it has run.
@@ -132,8 +130,18 @@ public final class Confined<State: ~Copyable>: Sendable {
 private final class Cell<State: ~Copyable>: WorkerHooks, @unchecked Sendable {
   private var state: State?
 
-  func fill(_ make: () throws -> State) throws {
-    state = try make()
+  /// What runs over there, and alone holds what it is given: what that captured goes over there, too.
+  func request(
+    toMake make: sending @escaping () throws -> State
+  ) -> sending () throws -> sending Void {
+    { () throws -> sending Void in self.state = try make() }
+  }
+
+  /// As above.
+  func request<Result, Failure: Error>(
+    to body: sending @escaping (inout sending State) throws(Failure) -> sending Result
+  ) -> sending () throws(Failure) -> sending Result {
+    { () throws(Failure) -> sending Result in try self.use(body) }
   }
 
   func use<Result, Failure: Error>(

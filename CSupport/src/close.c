@@ -43,7 +43,8 @@ static bool enter_wait(lanyard_worker *worker, bool for_ever) {
   if (self == NULL) return true;
   ly_lock(&self->process->lock);
   lanyard_worker *at = worker;
-  while (at != NULL && at != self) at = at->joins != NULL && is_drained_and_kept(at->joins) ? NULL : at->joins;
+  while (at != NULL && at != self) at = is_drained_and_kept(at) ? NULL : at->joins;
+  if (at != NULL && is_drained_and_kept(self)) at = NULL;
   if (at == NULL && for_ever) self->joins = worker;
   ly_unlock(&self->process->lock);
   return at == NULL;

@@ -139,7 +139,7 @@ static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
 static bool stays_when_drained(lanyard_worker *worker) {
   lanyard__drop_timers(worker);
   if (ly_is_foreign(worker) || !lanyard__is_kept(worker)) return false;
-  if (!worker->has_drained) {
+  if (!worker->has_drained && lanyard__has_executors(worker)) { /* else its last jobs run, and it has finished */
     worker->has_drained = true;
     lanyard__announce(worker, LY_DRAINED);
   }

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <limits.h>
 
+#include "lanyard_internal.h"
 #include "seam.h"
 
 static void nothing(void *argument, lanyard_status outcome) {
@@ -30,8 +31,8 @@ enum { SITES_MAX = 32, THREAD_TRIES = 10 };
 
 /* All sites of the core; compared with its sources where those can be read. */
 static const char *const known_sites[] = {
-    "batch", "closing", "core", "madvise", "mmap", "pthread_attr_init", "pthread_attr_setstacksize",
-    "pthread_create", "pthread_mutex_init", "pthread_sigmask", "replies", "ring", "waiter"};
+    "batch", "closing", "core", "jobs", "madvise", "mmap", "pthread_attr_init", "pthread_attr_setstacksize",
+    "pthread_create", "pthread_mutex_init", "pthread_sigmask", "replies", "ring", "timer", "waiter"};
 enum { KNOWN_SITES = sizeof known_sites / sizeof *known_sites };
 
 /* How often each site was asked, and failed, since the program began. Child processes write into the same
@@ -74,7 +75,8 @@ static unsigned failures_of(const char *site) { return failed_now[index_of(site)
 static void begin_operation(void) { memset(failed_now, 0, sizeof failed_now); }
 
 static bool out_of_memory(void) {
-  static const char *const memory[] = {"batch", "closing", "core", "mmap", "pthread_mutex_init", "replies", "ring", "waiter"};
+  static const char *const memory[] = {"batch", "closing", "core",    "jobs",  "mmap", "pthread_mutex_init",
+                                       "replies", "ring",    "timer", "waiter"};
   for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
     if (failures_of(memory[i]) > 0) return true;
   return false;
@@ -487,6 +489,140 @@ static void opens_from_when_closed(void) {
   lanyard_quiesce(after(20 * SECONDS));
 }
 
+/* ------------------------------------------------------------------- executors, timers, the end by itself */
+
+/* Each of the two locks of a worker is asked for, and fails in its turn with the rest. */
+static void opens_with_two_locks(void) {
+  unsigned before = atomic_load(&sites->seen[index_of("pthread_mutex_init")]);
+  lanyard_worker *worker = open_or_not(NULL);
+  if (worker != NULL) CHECK_EQUAL(atomic_load(&sites->seen[index_of("pthread_mutex_init")]), before + 2);
+  hold_until_the_end(worker);
+}
+
+/* Written by the worker; read after a close. */
+static int jobs_run;
+
+static char nobody;
+
+static void count_job(void *argument, void *executor) {
+  (void)argument;
+  (void)executor;
+  jobs_run++;
+}
+
+static void hold_job(void *latch, void *executor) {
+  (void)executor;
+  latch_request(latch, LANYARD_OK);
+}
+
+/* Its list grows twice. What was refused is not run, and what was taken is. */
+static void enqueues_jobs(void) {
+  lanyard_worker *worker = open_or_not(NULL), *executor = worker;
+  if (worker == NULL) return;
+  test_latch latch;
+  jobs_run = 0;
+  int taken = 0;
+  latch_init(&latch);
+  CHECK(lanyard__executor_acquire(worker)); /* needs nothing */
+  bool holds = OPERATION(lanyard__enqueue(worker, hold_job, &latch, &nobody), LANYARD_OK);
+  if (holds) latch_await(&latch);
+  for (int i = 0; i < 40; i++) taken += OPERATION(lanyard__enqueue(worker, count_job, &nobody, &nobody), LANYARD_OK);
+  if (holds) latch_open(&latch);
+  lanyard__executor_release(&executor);
+  CHECK_EQUAL(lanyard_close(worker, LANYARD_DRAIN), LANYARD_OK);
+  CHECK_EQUAL(jobs_run, taken);
+  lanyard_release(&worker);
+  latch_destroy(&latch);
+}
+
+/* A job waits for its thread until it has one. When that will be for ever, somebody has to end the failures. */
+static _Atomic bool enqueuing;
+
+static void end_failing_at_last(void *argument) {
+  (void)argument;
+  unsigned before = 0;
+  for (int i = 0; i < KNOWN_SITES; i++) before += atomic_load(&sites->failed[i]);
+  for (unsigned failed = before; atomic_load(&enqueuing); sched_yield()) {
+    failed = 0;
+    for (int i = 0; i < KNOWN_SITES; i++) failed += atomic_load(&sites->failed[i]);
+    if (failed - before > 3 * THREAD_TRIES) lanyard__hooks.fails = NULL;
+  }
+}
+
+static void starts_lazily_by_a_job(void) {
+  lanyard_options options = defaults();
+  options.stack_size_bytes = 512 << 10;
+  lanyard_worker *worker = open_lazy(&options), *executor = worker;
+  if (worker == NULL) return;
+  test_thread helper;
+  jobs_run = 0;
+  CHECK(lanyard__executor_acquire(worker));
+  ly_exempt(&enqueuing, sizeof enqueuing);
+  atomic_store(&enqueuing, true);
+  thread_start(&helper, "helper", end_failing_at_last, NULL);
+  begin_operation();
+  lanyard_status status = lanyard__enqueue(worker, count_job, &nobody, &nobody);
+  CHECK_EQUAL(status, failures_of("jobs") > 0 ? LANYARD_NO_MEMORY : LANYARD_OK); /* never NO_THREAD */
+  atomic_store(&enqueuing, false);
+  thread_join(&helper);
+  lanyard__executor_release(&executor);
+  CHECK_EQUAL(lanyard_close(worker, LANYARD_DRAIN), LANYARD_OK);
+  CHECK_EQUAL(jobs_run, status == LANYARD_OK);
+}
+
+static int ticks_told;
+
+static uint64_t count_tick(void *argument, lanyard_status outcome) {
+  (void)argument;
+  CHECK_EQUAL(outcome, LANYARD_CLOSED); /* they are an hour away */
+  ticks_told++;
+  return 0;
+}
+
+static void set_timers(lanyard_worker *worker) {
+  if (worker == NULL) return;
+  int set = 0;
+  ticks_told = 0;
+  for (int i = 0; i < 3; i++)
+    set += OPERATION(lanyard__set_timer(worker, after(3600 * SECONDS), count_tick, &nobody), LANYARD_OK);
+  CHECK_EQUAL(lanyard_close(worker, LANYARD_DRAIN), LANYARD_OK);
+  CHECK_EQUAL(ticks_told, set);
+  begin_operation();
+  CHECK_EQUAL(lanyard__set_timer(worker, 1, count_tick, &nobody), LANYARD_CLOSED);
+}
+
+static void sets_timers(void) {
+  lanyard_worker *worker = open_or_not(NULL);
+  set_timers(worker);
+  hold_until_the_end(worker);
+}
+
+static void starts_lazily_by_a_timer(void) { set_timers(open_lazy_default()); }
+
+static lanyard_status by_claim(lanyard_worker *worker, int *count, lanyard_ticket *ticket) {
+  lanyard_status status = lanyard__try_claim(worker, ticket);
+  if (status == LANYARD_OK) lanyard__publish(worker, *ticket, count_any, count);
+  return status;
+}
+
+static void starts_lazily_by_a_claim(void) { start_lazily(open_lazy_default(), by_claim); }
+
+/* Begins or does not begin, as an asynchronous close; and needs no thread. */
+static void closes_and_is_told_at_the_end(void) {
+  full_worker it;
+  if (!open_full(&it)) return;
+  closed_count = 0;
+  int begun = 0;
+  for (int i = 0; i < 2; i++) {
+    bool was_closed = lanyard_is_closed(it.worker);
+    bool begins = OPERATION(lanyard__close_then(it.worker, LANYARD_DRAIN, count_any, &closed_count), LANYARD_OK);
+    if (!begins) CHECK_EQUAL(lanyard_is_closed(it.worker), was_closed);
+    begun += begins;
+  }
+  close_full(&it);
+  CHECK_EQUAL(closed_count, begun);
+}
+
 /* -------------------------------------------------------------------------------- everything else */
 
 static unsigned asked_so_far(void) {
@@ -747,6 +883,13 @@ SCENARIO(closes_asynchronously_several_times, 12)
 SCENARIO(closes_two_asynchronously, 17)
 SCENARIO(closes_asynchronously_one_after_the_other, 20)
 SCENARIO(opens_from_when_closed, 16)
+SCENARIO(opens_with_two_locks, 7)
+SCENARIO(enqueues_jobs, 10)
+SCENARIO(starts_lazily_by_a_job, 9)
+SCENARIO(sets_timers, 10)
+SCENARIO(starts_lazily_by_a_timer, 10)
+SCENARIO(starts_lazily_by_a_claim, 7)
+SCENARIO(closes_and_is_told_at_the_end, 9)
 SCENARIO(works_without_allocation, 6)
 SCENARIO(keeps_a_weak_handle_beyond_its_end, 6)
 SCENARIO(ends_with_a_deadline_and_a_discard, 6)

@@ -21,6 +21,8 @@
  *   closed, joining, joined       close: flag set; about to join; others know, and are about to be woken
  *   finished                      the thread's end was announced
  *   last_release, weak_lock       the count went to 0; before a weak lock's compare-and-swap
+ *   enqueued, timer_set           a job, a timer: on its list, and about to look whether to wake the worker
+ *   executor_released             an executor was counted out; the same, and it still has its reference
  */
 #ifndef LANYARD_TEST_GATES_H
 #define LANYARD_TEST_GATES_H

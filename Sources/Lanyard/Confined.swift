@@ -63,13 +63,12 @@ public final class Confined<State: ~Copyable>: Sendable {
   ///   - deadline: The instant after which a closure that has not started is dropped, and one that runs is
   ///     interrupted, where the configuration has an `interrupt`.
   ///   - body: The work. It may change the value, and replace it. The compiler refuses what would let a part
-  ///     of the value out, or something that stays in use outside in, as with `Mutex`; as there, it does not
-  ///     notice when the value itself is returned.
-  /// - Returns: What `body` returned. It must share nothing with the value.
+  ///     of the value out, or something that stays in use outside in.
+  /// - Returns: What `body` returned, which shares nothing with the value.
   /// - Throws: ``WorkerError``, `CancellationError`, or whatever `body` throws, as itself.
   public nonisolated(nonsending) func run<Result, Failure: Error>(
     deadline: ContinuousClock.Instant? = nil,
-    _ body: sending @escaping (inout sending State) throws(Failure) -> sending Result
+    _ body: sending @escaping (inout State) throws(Failure) -> sending Result
   ) async throws -> sending Result {
     try await worker.run(deadline: deadline, cell.request(to: consume body))
   }
@@ -79,15 +78,17 @@ public final class Confined<State: ~Copyable>: Sendable {
   /// As ``Worker/call(_:)``, but not on the value's own thread, where the value is in use already: there it
   /// throws `wouldDeadlock`.
   ///
-  /// - Parameter body: The work. It may use what this thread may use, which waits for it.
-  /// - Returns: What `body` returned.
+  /// - Parameter body: The work. It may use what this thread may use, which waits for it. The compiler refuses
+  ///   what would let a part of the value out, or something from outside in, as with `Mutex`; as there, it
+  ///   does not notice when the value itself is returned.
+  /// - Returns: What `body` returned. It must share nothing with the value.
   /// - Throws: ``WorkerError``, or whatever `body` throws, as itself.
   @available(*, noasync, message: "use 'await run', which blocks no thread")
   public func call<Result, Failure: Error>(
     _ body: (inout sending State) throws(Failure) -> sending Result
   ) throws -> sending Result {
     if isCurrent { throw WorkerError(isClosed ? .closed : .wouldDeadlock) }
-    return try worker.call { () throws(Failure) in Transfer(try cell.use(body)) }.take()
+    return try worker.call { () throws(Failure) in Transfer(try cell.lend(to: body)) }.take()
   }
 
   // MARK: Closing
@@ -139,18 +140,26 @@ private final class Cell<State: ~Copyable>: WorkerHooks, @unchecked Sendable {
 
   /// As above.
   func request<Result, Failure: Error>(
-    to body: sending @escaping (inout sending State) throws(Failure) -> sending Result
+    to body: sending @escaping (inout State) throws(Failure) -> sending Result
   ) -> sending () throws(Failure) -> sending Result {
-    { () throws(Failure) -> sending Result in try self.use(body) }
+    { () throws(Failure) -> sending Result in
+      self.check()
+      return try body(&self.state!)
+    }
   }
 
-  func use<Result, Failure: Error>(
-    _ body: (inout sending State) throws(Failure) -> sending Result
+  /// For a closure that shares what it captured with its caller: it must let nothing of the value there.
+  func lend<Result, Failure: Error>(
+    to body: (inout sending State) throws(Failure) -> sending Result
   ) throws(Failure) -> sending Result {
-    // The state is there from the first request to the end of the thread, and the core runs requests
-    // between the two alone, one at a time.
-    guard state != nil else { preconditionFailure("a confined value was used before it was made") }
+    check()
     return try body(&state!)
+  }
+
+  /// The state is there from the first request to the end of the thread, and the core runs requests between
+  /// the two alone, one at a time.
+  private func check() {
+    guard state != nil else { preconditionFailure("a confined value was used before it was made") }
   }
 
   override func stop() {

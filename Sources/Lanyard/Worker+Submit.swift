@@ -46,7 +46,8 @@ extension Worker {
   private nonisolated(nonsending) func perform<Result, Failure: Error>(
     _ request: RunRequest<Result, Failure>
   ) async throws -> sending Result {
-    try await withTaskCancellationHandler {
+    defer { request.seeAnswer() }
+    return try await withTaskCancellationHandler {
       try await Waiter<Result>.wait { waiter in
         request.resume(waiter)
         line.submit(request)

@@ -26,6 +26,9 @@
 //           the withdrawer reads the ticket that the submitter wrote.
 //   REASON  withdrawer: release CAS to cancelled or expired ->  whoever answers: acquire load of `phase`
 //           nothing but the reason itself is read through it.
+//   ANSWER  whoever answers: release store of `answered`  ->  the task that was resumed: acquire load
+//           adds nothing to what the continuation guarantees. It shows ThreadSanitizer that order, which the
+//           runtime does not where the answer comes before the task has come to suspend.
 //   BODY    everything else in a box is written before the submit and handed on by the core's own promise
 //           (before an accepted submit happens before the request) or by the line's lock.
 
@@ -144,6 +147,8 @@ final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked
   private var body: Body?
   private var waiter: Waiter<Success>?
 
+  private let answered = Atomic<Bool>(false)
+
   /// When it must have started, on the core's clock.
   private let deadline: WorkerHandle.Nanoseconds
 
@@ -168,7 +173,13 @@ final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked
       }
     guard let waiter else { preconditionFailure("answered before it was submitted, or twice") }
     self.waiter = nil
+    answered.store(true, ordering: .releasing)  // ANSWER
     waiter.resume(with: result)
+  }
+
+  /// The task's first step after it was resumed.
+  func seeAnswer() {
+    _ = answered.load(ordering: .acquiring)  // ANSWER
   }
 
   /// Runs the body. What it captured goes here, on the worker, before the caller hears of the result.

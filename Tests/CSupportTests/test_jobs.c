@@ -245,7 +245,9 @@ static bool has_started(lanyard_worker *worker) {
 /* Of a worker that nobody has joined: its thread is over, destructors and all. */
 static bool thread_is_gone(void *worker) {
   lanyard_worker *self = worker;
-  return atomic_load(&self->finished) == LY_FINISHED && ly_thread_is_gone(self->tid);
+  if (atomic_load(&self->finished) != LY_FINISHED) return false;
+  ly_happens_after(&self->finished); /* FINISH */
+  return ly_thread_is_gone(self->tid);
 }
 
 static bool threads_are_no_more_than(void *count) { return thread_count() <= *(unsigned *)count; }
@@ -1700,24 +1702,12 @@ TEST(closers_of_a_worker_that_a_job_may_still_start_are_not_told_that_it_is_over
   sem_destroy(&one.told);
 }
 
+/* Two that close each other: a job of one that an executor keeps, and a request of another. The first waits for
+ * an end, the second for no more than a drain: that is no circle. */
 typedef struct mutual {
-  lanyard_worker *kept, *waiter;
-  test_latch latch;
-  lanyard_status of_waiter, of_kept;
+  lanyard_worker *kept, *other;
+  lanyard_status of_kept, of_other;
 } mutual;
-
-static sem_t mutual_hold, mutual_go;
-static lanyard_worker *mutual_waiter;
-
-/* Real, but the waiter's thread stays a while on its way out. */
-static int futex_wait_slow_to_leave(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
-  int result = step_futex_wait(word, expected, deadline_ns);
-  if (mutual_waiter != NULL && lanyard__current == mutual_waiter && word != &mutual_waiter->park.word) {
-    sem_post(&mutual_hold);
-    while (sem_wait(&mutual_go) != 0) continue;
-  }
-  return result;
-}
 
 static void close_the_kept(void *argument, lanyard_status outcome) {
   (void)outcome;
@@ -1725,48 +1715,91 @@ static void close_the_kept(void *argument, lanyard_status outcome) {
   self->of_kept = lanyard_close(self->kept, LANYARD_DRAIN);
 }
 
-static void close_the_waiter(void *argument, void *executor) {
+static void close_the_other(void *argument, void *executor) {
   (void)executor;
   mutual *self = argument;
-  self->of_waiter = lanyard_close(self->waiter, LANYARD_DRAIN);
+  self->of_other = lanyard_close(self->other, LANYARD_DRAIN);
+}
+
+/* A worker's thread that is woken from its sleep in a close, and stays a while before it returns. */
+static struct {
+  _Atomic(lanyard_worker *) who;
+  sem_t sleeps, held, go;
+} leaver;
+
+static int leave_slowly(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns) {
+  lanyard_worker *self = lanyard__current;
+  bool is_it = self != NULL && self == atomic_load(&leaver.who) && word != &self->park.word;
+  if (is_it) sem_post(&leaver.sleeps);
+  int result = step_futex_wait(word, expected, deadline_ns);
+  if (is_it && atomic_exchange(&leaver.who, NULL) == self) {
+    sem_post(&leaver.held);
+    while (sem_wait(&leaver.go) != 0) continue;
+  }
+  return result;
 }
 
 static void let_go_soon(void *argument) {
   (void)argument;
-  usleep(50000);
-  sem_post(&mutual_go);
+  usleep(20000);
+  sem_post(&leaver.go);
 }
 
 TEST(closers_whose_wait_a_drain_has_ended_are_no_deadlock) {
-  mutual it = {.of_waiter = LANYARD_INVALID};
+  mutual it = {.of_other = LANYARD_INVALID};
+  test_latch latch;
   test_thread helper;
-  if (sem_init(&mutual_hold, 0, 0) != 0 || sem_init(&mutual_go, 0, 0) != 0) abort();
-  lanyard__hooks.futex_wait = futex_wait_slow_to_leave;
+  ly_exempt(&leaver.who, sizeof leaver.who);
+  atomic_store(&leaver.who, NULL);
+  if (sem_init(&leaver.sleeps, 0, 0) != 0 || sem_init(&leaver.held, 0, 0) != 0 || sem_init(&leaver.go, 0, 0) != 0) abort();
+  lanyard__hooks.futex_wait = leave_slowly;
   it.kept = open_sleepy(4);
-  it.waiter = open_sleepy(4);
+  it.other = open_sleepy(4);
   lanyard_worker *executor = acquire(it.kept);
-  hold(it.kept, &it.latch);
-  CHECK_EQUAL(lanyard_submit(it.waiter, close_the_kept, &it, NULL), LANYARD_OK);
-  while (!lanyard_is_closed(it.kept)) usleep(100);
-  usleep(20000); /* it sleeps there */
-  mutual_waiter = it.waiter;
-  latch_open(&it.latch); /* the kept one drains: the waiter's close is over, and stands before it returns */
-  await_post(&mutual_hold);
-  enqueue(it.kept, close_the_waiter, &it);
+  hold(it.kept, &latch);
+  atomic_store(&leaver.who, it.other);
+  CHECK_EQUAL(lanyard_submit(it.other, close_the_kept, &it, NULL), LANYARD_OK);
+  await_post(&leaver.sleeps);
+  latch_open(&latch); /* the kept one drains: the other's close is over, and stands before it returns */
+  await_post(&leaver.held);
+  enqueue(it.kept, close_the_other, &it);
   thread_start(&helper, "helper", let_go_soon, NULL);
   await_jobs(it.kept);
   thread_join(&helper);
-  CHECK_EQUAL(it.of_waiter, LANYARD_OK);
-  mutual_waiter = NULL;
-  sem_post(&mutual_go);
-  lanyard_close(it.waiter, LANYARD_DRAIN);
+  CHECK_EQUAL(it.of_other, LANYARD_OK);
   CHECK_EQUAL(it.of_kept, LANYARD_CLOSING);
   lanyard__executor_release(&executor);
-  lanyard_release(&it.waiter);
+  lanyard_release(&it.other);
   close_and_release(&it.kept);
-  lanyard_quiesce(after(60 * SECONDS));
+  CHECK_EQUAL(lanyard_quiesce(after(60 * SECONDS)), 0);
   lanyard__hooks.futex_wait = NULL;
-  latch_destroy(&it.latch);
+  sem_destroy(&leaver.sleeps);
+  sem_destroy(&leaver.held);
+  sem_destroy(&leaver.go);
+  latch_destroy(&latch);
+}
+
+TEST(closers_of_a_drained_worker_that_an_executor_keeps_are_no_deadlock) {
+  mutual it = {.of_kept = LANYARD_INVALID};
+  test_latch latch;
+  watch_begin();
+  it.kept = open_sleepy(4);
+  it.other = open_sleepy(4);
+  lanyard_worker *executor = acquire(it.kept);
+  drain_and_keep(it.kept);
+  hold(it.other, &latch);
+  CHECK_EQUAL(lanyard_submit(it.other, close_the_kept, &it, NULL), LANYARD_OK);
+  enqueue(it.kept, close_the_other, &it);
+  await_sleepers(&it.other->finished, 1); /* the kept one's job waits for the other's end */
+  latch_open(&latch);                     /* and the other closes the kept one, which is drained: CLOSING */
+  await_jobs(it.kept);
+  CHECK_EQUAL(it.of_kept, LANYARD_CLOSING);
+  CHECK_EQUAL(it.of_other, LANYARD_OK);
+  lanyard__executor_release(&executor);
+  lanyard_release(&it.other);
+  close_and_release(&it.kept);
+  latch_destroy(&latch);
+  watch_end();
 }
 
 /* ------------------------------------------------------------------------------- acquire and release */
@@ -2502,7 +2535,23 @@ static void use_the_dead(void *argument) {
   CHECK_EQUAL(lanyard_live_count(), 0);
 }
 
-/* The parent holds every lock of the worker, a job is pending, a timer is set. */
+/* A thread of the parent's, which is not there in a child, holds every lock of the worker. */
+typedef struct holder {
+  test_thread thread;
+  lanyard_worker *worker;
+  test_latch latch;
+} holder;
+
+static void hold_locks(void *argument) {
+  holder *self = argument;
+  pthread_mutex_lock(&self->worker->jobs.lock);
+  pthread_mutex_lock(&self->worker->lock);
+  latch_request(&self->latch, LANYARD_OK);
+  pthread_mutex_unlock(&self->worker->lock);
+  pthread_mutex_unlock(&self->worker->jobs.lock);
+}
+
+/* And a job is pending, a timer is set. */
 TEST(fork_in_a_child_everything_is_dead_at_once) {
   for (int lazy = 0; lazy < 2; lazy++) {
     test_latch latch;
@@ -2516,11 +2565,14 @@ TEST(fork_in_a_child_everything_is_dead_at_once) {
     }
     inherited copy = {worker, executor};
     worker->destroyed = destroyed_in_a_child; /* nobody else looks at it before the end */
-    pthread_mutex_lock(&worker->jobs.lock);
-    pthread_mutex_lock(&worker->lock);
+    holder it = {.worker = worker};
+    latch_init(&it.latch);
+    thread_start(&it.thread, "holder", hold_locks, &it);
+    latch_await(&it.latch);
     checks_hold_in_child(use_the_dead, &copy, 20000);
-    pthread_mutex_unlock(&worker->lock);
-    pthread_mutex_unlock(&worker->jobs.lock);
+    latch_open(&it.latch);
+    thread_join(&it.thread);
+    latch_destroy(&it.latch);
     worker->destroyed = NULL;
     if (!lazy) {
       latch_open(&latch);
@@ -3288,11 +3340,14 @@ TEST(timer_that_runs_is_not_interrupted_in_place_of_a_request) {
 TEST(timers_that_end_a_sleep_are_not_counted_as_wakes) {
   clock_begin();
   timer self;
+  test_latch latch;
   lanyard_worker *worker = open_sleepy(4);
+  hold(worker, &latch);
   timer_init(&self, worker, after(HOUR));
   self.every_ns = HOUR;
   self.more = 4;
   CHECK_EQUAL(lanyard__set_timer(worker, self.due_ns, tick, &self), LANYARD_OK);
+  latch_open(&latch);
   await_sleepers(&worker->park.word, 1);
   lanyard_stats before = stats_of(worker);
   for (int i = 0; i < 5; i++) {
@@ -3305,6 +3360,7 @@ TEST(timers_that_end_a_sleep_are_not_counted_as_wakes) {
   CHECK_EQUAL(stats.parks, before.parks);
   close_and_release(&worker);
   timer_was_told(&self, 5, 0);
+  latch_destroy(&latch);
   clock_end();
 }
 

@@ -16,7 +16,7 @@ import Testing
 
 @testable import Lanyard
 
-@Suite(.timeLimit(.native(minutes: 2)), .joinsAtExit)
+@Suite(.timeLimit(.native(minutes: 2)), .joinsAtExit, .serialized)
 struct LeakTests {
   private static let count = 100
 

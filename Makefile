@@ -251,8 +251,9 @@ memcheck-c: lib $(valgrind_programs) build/consumer/consumer ## the C tests unde
 	@$(call run_tests,memcheck,$(SCALE_MEMCHECK),$(valgrind_programs) \
 	  'build/consumer/consumer $(ROWS_MEMCHECK) build/consumer/memcheck.db',$(MEMCHECK_RUN))
 
-# What is told to memcheck is said in the file. Suites run side by side, each with its workers. Without glibc's cache of stacks, because a thread would find
-# in it the table of another one that is gone, whose creator a report would then name.
+# What is told to memcheck is said in the file. Suites run side by side, each with its workers: hence more
+# threads. Without glibc's cache of stacks, because a thread would find in it the table of another one that is
+# gone, whose creator a report would then name.
 MEMCHECK_SWIFT := env GLIBC_TUNABLES=glibc.pthread.stack_cache_size=0 \
   $(MEMCHECK_RUN) --max-threads=2000 --suppressions=$(CURDIR)/Tests/Valgrind/swift.supp
 

@@ -34,14 +34,14 @@ struct LeakTests {
 
     for worker in workers { worker.object?.openBackDoor() }
     #expect(await endings.join(Self.count) == Self.count)
-    #expect(await threadsLeft(named: name, within: .seconds(30)) == 0)
+    #expect(await threadsLeft(named: name, within: patience(seconds: 30)) == 0)
   }
 
   @Test func `of a hundred workers let go of, no object and no thread stays`() async throws {
     let name = "let go idle"
     let workers = try await used { try Worker(name) }
     #expect(workers.count { $0.object != nil } == 0)
-    #expect(await threadsLeft(named: name, within: .seconds(30)) == 0)
+    #expect(await threadsLeft(named: name, within: patience(seconds: 30)) == 0)
     #expect(!Worker.live.contains { $0.name == name })
   }
 
@@ -66,7 +66,7 @@ struct LeakTests {
     for gate in gates { gate.open() }
     #expect(await endings.join(Self.count) == Self.count)
     #expect(endings.onOwnThread == Self.count)
-    #expect(await threadsLeft(named: name, within: .seconds(30)) == 0)
+    #expect(await threadsLeft(named: name, within: patience(seconds: 30)) == 0)
   }
 
   @Test func `a hundred workers let go of on their own threads all end`() async throws {
@@ -87,7 +87,7 @@ struct LeakTests {
     #expect(await liveAfterQuiesce(named: name).isEmpty)
     #expect(onOwnThread.value == Self.count)
     #expect(workers.count { $0.object != nil } == 0)
-    #expect(await threadsLeft(named: name, within: .seconds(30)) == 0)
+    #expect(await threadsLeft(named: name, within: patience(seconds: 30)) == 0)
   }
 
   // MARK: What both halves share
@@ -191,7 +191,7 @@ private final class Endings: Sendable {
 
   /// Waits until so many have ended and joins what is left to join. Returns how many have ended.
   func join(_ wanted: Int) async -> Int {
-    let count = await wait(for: wanted, within: .seconds(30)) { self.count }
+    let count = await wait(for: wanted, within: patience(seconds: 30)) { self.count }
     for case .onOwnThread(let thread) in endings.withLock({ $0 }) { thread.join() }
     return count
   }

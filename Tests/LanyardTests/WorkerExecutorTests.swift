@@ -330,10 +330,12 @@ struct WorkerExecutorTests {
     let name = "owned by its actor"
     let gone = Counter()
     let rounds = scaled(1000)
+    var tasks: [Task<Bool, Never>] = []
     for _ in 0..<rounds {
       let owner = try Owner(name, gone: gone)
-      Task { #expect(await owner.work()) }
+      tasks.append(Task { await owner.work() })
     }
+    for task in tasks { #expect(await task.value) }
     #expect(await liveAfterQuiesce(named: name).isEmpty)
     #expect(gone.value == rounds)
   }

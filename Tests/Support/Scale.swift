@@ -31,6 +31,11 @@ package func isUnder(_ tool: Tool) -> Bool {
   tool == current
 }
 
+/// How long to wait for what should not take so long: a native time, and more under a tool.
+package func patience(seconds: Int) -> Duration {
+  .seconds(seconds * current.slowness)
+}
+
 extension TimeLimitTrait.Duration {
   /// So many minutes for a native run at full scale; more under a tool, and for a scale of more.
   package static func native(minutes: Int) -> Self {

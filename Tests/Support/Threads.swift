@@ -37,7 +37,7 @@ package func until(_ condition: () -> Bool) async {
 /// In small steps: quiesce also waits for the asynchronous closes of other tests, which may need the
 /// thread that it blocks.
 package func liveAfterQuiesce(named name: String) async -> [WorkerInfo] {
-  let end = ContinuousClock.now + .seconds(30)
+  let end = ContinuousClock.now + patience(seconds: 30)
   while true {
     joinForAMoment()
     let live = Worker.live.filter { $0.name == name }

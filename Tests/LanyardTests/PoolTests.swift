@@ -76,14 +76,14 @@ struct PoolTests {
     for _ in 0..<20 where !isWaitedFor {
       let ran = Counter()
       var worker: Worker? = try Worker("drains")
-      for _ in 0..<40 {
+      for _ in 0..<120 {
         try worker?.submit {
           usleep(1000)
           ran.increment()
         }
       }
       worker = nil
-      isWaitedFor = ran.value == 40
+      isWaitedFor = ran.value == 120
     }
     #expect(isWaitedFor)
     #expect(await liveAfterQuiesce(named: "drains").isEmpty)

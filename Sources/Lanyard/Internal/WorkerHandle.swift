@@ -82,11 +82,11 @@ struct WorkerHandle: @unchecked Sendable {
   }
 
   /// How long a release in a task waits for a worker on which nothing ends.
-  private static let patience: Nanoseconds = 20_000_000
+  private static let patience: Nanoseconds = 100_000_000
 
   /// Gives a reference back. The last one closes, and waits for the thread's end, unless this is the thread.
   ///
-  /// In a task it waits as long as the drain goes on, for 200 ms at most, and for 20 ms if nothing ends. The
+  /// In a task it waits as long as the drain goes on, for 200 ms at most, and for 100 ms if nothing ends. The
   /// thread that it would hold may be one of the few that all tasks share, and what it waits for may need
   /// one of them; the core joins the worker's thread later.
   func release() {

@@ -26,6 +26,7 @@ RUN_ARGUMENTS ?= import $(UNICODE_DATA) --into $(RUN_DATABASE) --table unicode_d
 
 # How much the tests that hammer do, by tool; seconds for each program; which programs.
 SCALE_NATIVE ?= 100
+SCALE_CHECK ?= 5
 SCALE_TSAN ?= 20
 SCALE_ASAN ?= 20
 SCALE_COVERAGE ?= 20
@@ -223,7 +224,14 @@ test: deps ## everything: the C tests, the Swift tests, a short slice under each
 	+@MAKE='$(MAKE)' .ci/stages test-c test-swift memcheck-c memcheck-swift helgrind drd \
 	  tsan-c tsan-swift asan-c asan-swift docs leaks
 
+check: deps lib $(test-gcc_programs) ## the quick loop: the C tests by gcc at a small scale, then the Swift tests
+	@$(call run_tests,native,$(SCALE_CHECK),$(test-gcc_programs) Tests/contract \
+	  'Tests/CSupportTests/check layers build/lib')
+	swift build --build-tests
+	@$(call run_tests,native,$(SCALE_CHECK),.ci/swift-test)
+
 CHECKS = Tests/contract 'Tests/CSupportTests/check header $(GCC) $(CLANG) g++ $(CLANG:%=%++)' \
+  'Tests/CSupportTests/check layers build/lib' \
   'Tests/CSupportTests/check library build' 'Tests/CSupportTests/check install build/staging' \
   'Tests/CSupportTests/check manual'
 
@@ -369,6 +377,6 @@ format: ## bring the Swift sources into the format of `swift format`
 clean: ## remove what was built
 	rm -rf build .build .build-*
 
-.PHONY: help deps deps-lib deps-c lib install uninstall test test-c test-swift memcheck memcheck-c memcheck-swift \
+.PHONY: help deps deps-lib deps-c lib install uninstall check test test-c test-swift memcheck memcheck-c memcheck-swift \
   helgrind drd tsan tsan-c tsan-swift asan asan-c asan-swift \
   coverage soak man-check bench-core leaks docs run format clean

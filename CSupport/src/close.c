@@ -16,10 +16,62 @@ void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode) {
     ly_store(&worker->discards, 1u, release); /* DISCARD */
   }
   if (ly_ring_close(&worker->ring) & LY_CLOSED) return;
-  ly_store(&worker->closing, 1u, relaxed);
+  ly_store(&worker->close_hint, 1u, relaxed);
   ly_point("closed", worker);
   ly_park_wake(&worker->park); /* PARK */
   lanyard__room_close(worker);
+}
+
+void lanyard__append_ended(ly_process *process, ly_close_call *first) {
+  ly_assert_held(&process->lock);
+  if (first == NULL) return;
+  if (process->ended_last != NULL) process->ended_last->next = first;
+  else process->ended_first = first;
+  while (first->next != NULL) first = first->next;
+  process->ended_last = first;
+  ly_add(&process->reaper_turn, 1, release);
+}
+
+/* Takes those calls off the worker's list that its own thread makes, or those for the reaper. */
+static ly_close_call *take_calls(lanyard_worker *worker, bool for_reaper) {
+  ly_assert_held(&worker->process->lock);
+  ly_close_call *taken = NULL, **end = &taken;
+  for (ly_close_call **at = &worker->close_calls; *at != NULL;) {
+    ly_close_call *call = *at;
+    if ((call->worker != NULL) == for_reaper) {
+      *at = call->next;
+      call->next = NULL;
+      *end = call;
+      end = &call->next;
+    } else {
+      at = &call->next;
+    }
+  }
+  return taken;
+}
+
+/* LY_FINISHED is the thread's last act. Its core outlives it: the bytes are freed only after a join. */
+void lanyard__announce(lanyard_worker *worker, uint32_t phase) {
+  ly_assert_on_worker(worker);
+  ly_process *process = worker->process;
+  worker->tid = ly_thread_id();
+  ly_lock(&process->lock);
+  ly_close_call *own = take_calls(worker, false), *reaped = take_calls(worker, true);
+  lanyard__append_ended(process, reaped);
+  ly_happens_before(&worker->phase);
+  ly_store(&worker->phase, phase, release); /* FINISH */
+  ly_add(&process->ended_turn, 1, release);
+  ly_unlock(&process->lock);
+  if (phase == LY_FINISHED) ly_point("finished", worker);
+  ly_futex_wake(&worker->phase, INT_MAX);
+  if (reaped != NULL) ly_futex_wake(&process->reaper_turn, 1);
+  ly_futex_wake(&process->ended_turn, INT_MAX);
+  /* If one forks and returns in the child, the others are the parent's to call. */
+  for (ly_close_call *call = own, *next; call != NULL && !ly_is_foreign(worker); call = next) {
+    next = call->next;
+    call->function(call->argument, LANYARD_OK);
+    ly_free(call);
+  }
 }
 
 /* Whether there is a thread, or ever will be. Called after the ring was closed. */
@@ -30,9 +82,10 @@ static bool has_thread(lanyard_worker *worker) {
   return started;
 }
 
-/* Closers of such a worker wait no longer, even where they have not noticed yet. */
+/* Drained and kept by an executor. A closer recorded as waiting for such a worker is about to return, so it is
+ * no edge of a circle. */
 static bool is_drained_and_kept(lanyard_worker *worker) {
-  return ly_load(&worker->finished, acquire) == LY_DRAINED && lanyard__has_executors(worker);
+  return ly_load(&worker->phase, acquire) == LY_DRAINED && lanyard__has_executors(worker);
 }
 
 /* A worker whose thread waits for the end of another, which waits for the end of ..., the first. Only
@@ -43,9 +96,9 @@ static bool enter_wait(lanyard_worker *worker, bool for_ever) {
   if (self == NULL) return true;
   ly_lock(&self->process->lock);
   lanyard_worker *at = worker;
-  while (at != NULL && at != self) at = is_drained_and_kept(at) ? NULL : at->joins;
+  while (at != NULL && at != self) at = is_drained_and_kept(at) ? NULL : at->waits_for_end_of;
   if (at != NULL && is_drained_and_kept(self)) at = NULL;
-  if (at == NULL && for_ever) self->joins = worker;
+  if (at == NULL && for_ever) self->waits_for_end_of = worker;
   ly_unlock(&self->process->lock);
   return at == NULL;
 }
@@ -54,7 +107,7 @@ static void leave_wait(void) {
   lanyard_worker *self = ly_self();
   if (self == NULL) return;
   ly_lock(&self->process->lock);
-  self->joins = NULL;
+  self->waits_for_end_of = NULL;
   ly_unlock(&self->process->lock);
 }
 
@@ -77,12 +130,12 @@ static bool await_exit(pid_t tid, uint64_t deadline_ns) {
 /* OK: the thread has finished. CLOSING: it is drained, and stays for an executor. */
 static lanyard_status await_finish(lanyard_worker *worker, uint64_t deadline_ns) {
   for (bool expired = false;;) {
-    uint32_t end = ly_load(&worker->finished, acquire); /* FINISH */
-    if (end != LY_SERVING) ly_happens_after(&worker->finished);
+    uint32_t end = ly_load(&worker->phase, acquire); /* FINISH */
+    if (end != LY_SERVING) ly_happens_after(&worker->phase);
     if (end == LY_FINISHED) return LANYARD_OK;
     if (end == LY_DRAINED && lanyard__has_executors(worker)) return LANYARD_CLOSING;
     if (expired) return LANYARD_TIMED_OUT;
-    expired = ly_futex_wait(&worker->finished, end, deadline_ns) == ETIMEDOUT;
+    expired = ly_futex_wait(&worker->phase, end, deadline_ns) == ETIMEDOUT;
   }
 }
 
@@ -105,12 +158,13 @@ static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
   return LANYARD_OK;
 }
 
-/* Any thread but the worker's own, after the ring was closed. The first deadline is for the thread's last
- * word, the second one for the rest, which is short unless somebody's destructors take their time. */
-lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns, uint64_t exit_deadline_ns) {
+lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t finish_deadline_ns,
+                                  uint64_t exit_deadline_ns) {
+  ly_assert_not_on_worker(worker);
+  ly_assert(ly_load(&worker->ring.tail, relaxed) & LY_CLOSED);
   if (!has_thread(worker)) return lanyard__has_executors(worker) ? LANYARD_CLOSING : LANYARD_OK;
-  if (!enter_wait(worker, deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
-  lanyard_status status = await_finish(worker, deadline_ns);
+  if (!enter_wait(worker, finish_deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
+  lanyard_status status = await_finish(worker, finish_deadline_ns);
   leave_wait();
   if (status != LANYARD_OK) return status;
   /* Its destructors may wait for us, too. */

@@ -12,9 +12,8 @@
  */
 #include "worker.h"
 
-_Thread_local lanyard_worker *lanyard__current;
-
-/* The request that runs when there is no `serve`; the worker's stack holds it. */
+/* What collect() took and run() will run: one request, or with `serve` up to batch_limit, at the positions
+ * [first, end). */
 typedef struct ly_batch {
   lanyard_request *requests;
   ly_reply **replies;
@@ -23,7 +22,7 @@ typedef struct ly_batch {
 } ly_batch;
 
 /* Answers a request that will not run. */
-static void drop(lanyard_worker *worker, const ly_entry *entry, lanyard_status outcome) {
+static void answer_unrun(lanyard_worker *worker, const ly_entry *entry, lanyard_status outcome) {
   if (outcome == LANYARD_CLOSED) ly_bump(&worker->discarded, 1);
   else ly_add(&worker->timed_out, 1, relaxed);
   ly_reply *reply = ly_entry_reply(entry);
@@ -51,17 +50,17 @@ static void measure_depth(lanyard_worker *worker, ly_position head) {
 }
 
 /* Frees the slot at the head without running what was in it. */
-static ly_position pass(lanyard_worker *worker, ly_batch *batch, ly_position head) {
+static ly_position step_over(lanyard_worker *worker, ly_batch *batch, ly_position head) {
   batch->first = (ly_position)(head + LY_STEP);
   if (worker->interrupt != NULL) ly_running_skip(&worker->running, batch->first);
   return batch->first;
 }
 
-/* Takes what is ready, up to the limit, and says that it runs: from here on until it has run, a callback
- * on this thread may ask to cancel it and must find it in a definite state.
- * What shall not run is answered on the way, but not in the midst
- * of a batch: its positions are without a gap, so that `running` can name them by a range. */
+/* Takes ready requests, up to the limit, and marks them as running. From then on lanyard_cancel() on one of them
+ * interrupts it. Requests that must not run are answered here; one that follows a request already taken ends the
+ * batch, because `running` names a batch by one gapless range. */
 static void collect(lanyard_worker *worker, ly_batch *batch) {
+  ly_assert_on_worker(worker);
   ly_ring *ring = &worker->ring;
   ly_position head = ly_load(&ring->head, relaxed); /* written by this thread alone */
   batch->count = 0;
@@ -71,11 +70,12 @@ static void collect(lanyard_worker *worker, ly_batch *batch) {
     ly_peek peek = ly_ring_peek(ring, head, &entry);
     if (peek == LY_PEEK_NONE || (peek == LY_PEEK_WITHDRAWN && batch->count > 0)) break;
     /* After the look at the slot: a job that one thread enqueued before this request is seen now. */
-    if (LY_UNLIKELY(!ly_jobs_are_quiet(&worker->jobs)) && lanyard__job_is_due(worker)) break; /* ORDER */
+    if (LY_UNLIKELY(!ly_jobs_are_quiet(&worker->jobs)) && lanyard__jobs_are_due(&worker->jobs, head))
+      break; /* ORDER */
     measure_depth(worker, head);
     if (peek == LY_PEEK_WITHDRAWN) {
       ly_ring_skip(ring, head);
-      head = pass(worker, batch, head);
+      head = step_over(worker, batch, head);
       continue;
     }
     lanyard_status outcome = verdict(worker, &entry);
@@ -87,8 +87,9 @@ static void collect(lanyard_worker *worker, ly_batch *batch) {
       batch->replies[batch->count++] = ly_entry_reply(&entry);
       head = (ly_position)(head + LY_STEP);
     } else {
-      head = pass(worker, batch, head); /* first: what is told may ask about itself */
-      drop(worker, &entry, outcome);
+      head = step_over(worker, batch, head); /* before answer_unrun(): its callback may cancel this very
+                                                    * ticket, and must find it done */
+      answer_unrun(worker, &entry, outcome);
     }
   }
   batch->end = head;
@@ -98,6 +99,7 @@ static void collect(lanyard_worker *worker, ly_batch *batch) {
 }
 
 static void run(lanyard_worker *worker, ly_batch *batch) {
+  ly_assert_on_worker(worker);
   if (LY_UNLIKELY(ly_is_foreign(worker))) return;
   if (worker->serve != NULL) worker->serve(worker->context, batch->requests, batch->count);
   else batch->requests->function(batch->requests->argument, LANYARD_OK);
@@ -109,14 +111,29 @@ static void run(lanyard_worker *worker, ly_batch *batch) {
     if (batch->replies[i] != NULL) ly_reply_answer(batch->replies[i], &worker->bells, LANYARD_OK);
 }
 
+/* Runs what is due of what was taken, and no more: the loop has other things to look at in between. False: there
+ * was none to run now. */
+static bool run_jobs(lanyard_worker *worker) {
+  ly_assert_on_worker(worker);
+  ly_jobs *jobs = &worker->jobs;
+  ly_position head = ly_load(&worker->ring.head, relaxed);
+  if (ly_is_foreign(worker) || !lanyard__jobs_are_due(jobs, head)) return false;
+  do {
+    ly_job job = jobs->taken.entries[jobs->next++];
+    job.function(job.job, job.executor);
+  } while (!ly_is_foreign(worker) && ly_jobs_next_is_due(jobs, head));
+  lanyard__jobs_trim(jobs);
+  return true;
+}
+
 static bool head_is_ready(const lanyard_worker *worker) {
   return ly_ring_peek_any(&worker->ring, ly_load(&worker->ring.head, relaxed));
 }
 
 /* What ends a spin. It looks at the head's slot and not at the tail, which every producer is writing. */
 static bool has_news(const void *worker) {
-  return head_is_ready(worker) || ly_jobs_have_news(&((const lanyard_worker *)worker)->jobs) ||
-         ly_load(&((const lanyard_worker *)worker)->closing, relaxed);
+  return head_is_ready(worker) || ly_jobs_have_changed(&((const lanyard_worker *)worker)->jobs) ||
+         ly_load(&((const lanyard_worker *)worker)->close_hint, relaxed);
 }
 
 /* A producer has claimed the head and not published it: a few instructions away if it runs, and if it
@@ -128,6 +145,7 @@ static void await_publication(unsigned turn) {
 }
 
 static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
+  ly_assert_on_worker(worker);
   uint64_t begin = ly_now_ns();
   if (!ly_park_sleep(&worker->park, &worker->ring, tail, &worker->jobs, worker->jobs.alarm_ns)) return;
   ly_bump(&worker->parks, 1);
@@ -137,17 +155,22 @@ static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
 
 /* Closed, and everything that was accepted is over. Whether the thread stays, for an executor's jobs. */
 static bool stays_when_drained(lanyard_worker *worker) {
+  ly_assert_on_worker(worker);
   lanyard__drop_timers(worker);
-  if (ly_is_foreign(worker) || !lanyard__is_kept(worker)) return false;
-  if (!worker->has_drained && lanyard__has_executors(worker)) { /* else its last jobs run, and it has finished */
+  if (ly_is_foreign(worker)) return false;
+  bool has_executors = lanyard__has_executors(worker);
+  if (!has_executors && !lanyard__jobs_are_left(&worker->jobs)) return false;
+  if (!worker->has_drained && has_executors) { /* else its last jobs run, and it has finished */
     worker->has_drained = true;
     lanyard__announce(worker, LY_DRAINED);
   }
-  return !ly_is_foreign(worker); /* what was told may have forked */
+  return !ly_is_foreign(worker); /* a callback may have forked, and this may be the child, where
+                                    * the thread ends */
 }
 
 /* Jobs that go on for ever must not keep closers waiting. */
 static void notice_drain(lanyard_worker *worker) {
+  ly_assert_on_worker(worker);
   ly_position tail = ly_load(&worker->ring.tail, acquire); /* CLOSE */
   if (worker->has_drained || tail != (ly_load(&worker->ring.head, relaxed) | LY_CLOSED)) return;
   ly_happens_after(&worker->ring.tail);
@@ -156,12 +179,14 @@ static void notice_drain(lanyard_worker *worker) {
 
 /* Returns when there may be something to collect; false when there never will be again. */
 static bool await_requests(lanyard_worker *worker) {
+  ly_assert_on_worker(worker);
   ly_ring *ring = &worker->ring;
   if (ly_load(&worker->room.waiting, relaxed) == 0) ly_spin_look(&worker->spin, has_news, worker);
   for (unsigned turn = 0; !ly_is_foreign(worker); turn++) {
-    if (head_is_ready(worker) || lanyard__job_is_due(worker)) return true;
+    ly_position head = ly_load(&ring->head, relaxed);
+    if (head_is_ready(worker) || lanyard__jobs_are_due(&worker->jobs, head)) return true;
     ly_position tail = ly_load(&ring->tail, seq_cst);
-    if ((tail & (ly_position)~LY_FLAGS) != ly_load(&ring->head, relaxed)) {
+    if ((tail & (ly_position)~LY_FLAGS) != head) {
       await_publication(turn);
     } else if (tail & LY_CLOSED) {
       ly_happens_after(&ring->tail); /* CLOSE */
@@ -200,8 +225,8 @@ void *lanyard__loop(void *argument) {
     if (batch.count > 0) {
       run(worker, &batch);
     } else {
-      if (LY_UNLIKELY(ly_load(&worker->closing, relaxed)) && !ly_is_foreign(worker)) notice_drain(worker);
-      if (!lanyard__run_jobs(worker) && !await_requests(worker)) break;
+      if (LY_UNLIKELY(ly_load(&worker->close_hint, relaxed)) && !ly_is_foreign(worker)) notice_drain(worker);
+      if (!run_jobs(worker) && !await_requests(worker)) break;
     }
   }
   if (worker->on_stop != NULL && !ly_is_foreign(worker)) worker->on_stop(worker->context);

@@ -32,7 +32,7 @@ static inline void ly_park_init(ly_park *park) {
   ly_exempt(park, sizeof *park);
 }
 
-/* Any thread, after it changed the tail or the jobs' news. */
+/* Any thread, after it changed the tail or the jobs' `changes`. */
 static inline void ly_park_wake(ly_park *park) {
   if (LY_LIKELY(ly_load(&park->word, seq_cst) == LY_AWAKE)) return; /* PARK */
   ly_store(&park->woken_ns, ly_now_ns(), relaxed);                  /* WAKE orders it */
@@ -50,7 +50,7 @@ static inline bool ly_park_sleep(ly_park *park, ly_ring *ring, ly_position empty
   ly_store(&park->word, LY_PARKED, seq_cst); /* PARK */
   ly_point("parking", park);
   if (ly_load(&ring->tail, seq_cst) != empty_tail ||     /* PARK */
-      ly_load(&jobs->news, seq_cst) != jobs->seen) {     /* NEWS */
+      ly_load(&jobs->changes, seq_cst) != jobs->seen) {     /* NEWS */
     ly_store(&park->word, LY_AWAKE, relaxed); /* a waker that was faster only makes one useless wake */
     return false;
   }

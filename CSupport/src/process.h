@@ -7,8 +7,8 @@
  * The page is reachable and never freed: workers stop where they are at exit, and nothing is destroyed
  * under them.
  *
- * Lock: `lock` guards everything below it. No lock but a worker's of its jobs is taken, and no callback made,
- * while it is held (a new reaper thread is created under it).
+ * Lock order: `lock`, which guards everything below it, then a worker's jobs.lock; no other. No callback runs under
+ * it. (The reaper's thread is created under it.)
  *
  * Orderings
  *   GENERATION  the word is set once in each process, before its first worker exists, so relaxed loads by
@@ -21,12 +21,12 @@
 #include "seam.h"
 
 /* One asynchronous close. */
-typedef struct ly_closing {
-  struct ly_closing *next;
+typedef struct ly_close_call {
+  struct ly_close_call *next;
   lanyard_worker *worker; /* a reference, for the reaper; NULL: the thread itself calls, at its end */
-  lanyard_function when_closed;
+  lanyard_function function;
   void *argument;
-} ly_closing;
+} ly_close_call;
 
 typedef struct ly_process {
   _Atomic uint64_t generation; /* 0: fresh, or wiped by fork */
@@ -38,8 +38,8 @@ typedef struct ly_process {
   lanyard_worker *live_first, *live_last; /* by id */
   lanyard_worker *zombies;                /* released where nobody could wait; threads to join */
 
-  ly_closing *ended_first, *ended_last; /* asynchronous closes whose worker's thread has ended */
-  size_t closings;                      /* asynchronous closes not yet answered */
+  ly_close_call *ended_first, *ended_last; /* asynchronous closes whose worker's thread has ended */
+  size_t close_calls_pending;              /* asynchronous closes not yet answered by the reaper */
   bool reaper_runs, reaper_ended;       /* ended: and not yet joined */
   pthread_t reaper;
   _Atomic uint32_t reaper_turn; /* futex: changes with every entry of the ended list */

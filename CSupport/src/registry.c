@@ -1,33 +1,6 @@
 /* registry.c - the workers that live, for leak checks that work while other tests run. */
 #include "worker.h"
 
-void lanyard__register(lanyard_worker *worker) {
-  ly_process *process = worker->process;
-  ly_lock(&process->lock);
-  worker->id = ++process->last_id;
-  worker->live_previous = process->live_last;
-  if (process->live_last != NULL) process->live_last->live_next = worker;
-  else process->live_first = worker;
-  process->live_last = worker;
-  worker->is_live = true;
-  ly_bump(&process->live_count, 1);
-  ly_unlock(&process->lock);
-}
-
-void lanyard__unregister(lanyard_worker *worker) {
-  ly_process *process = worker->process;
-  ly_lock(&process->lock);
-  lanyard_worker *next = worker->live_next, *previous = worker->live_previous;
-  *(previous != NULL ? &previous->live_next : &process->live_first) = next;
-  *(next != NULL ? &next->live_previous : &process->live_last) = previous;
-  worker->is_live = false;
-  ly_store(&process->live_count, ly_load(&process->live_count, relaxed) - 1, relaxed);
-  ly_add(&process->ended_turn, 1, release);
-  bool awaited = process->quiescers > 0;
-  ly_unlock(&process->lock);
-  if (awaited) ly_futex_wake(&process->ended_turn, INT_MAX);
-}
-
 size_t lanyard_live_count(void) {
   ly_process *process = lanyard__process_peek();
   return process == NULL ? 0 : ly_load(&process->live_count, relaxed);

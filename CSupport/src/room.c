@@ -45,6 +45,7 @@ static void call_some(lanyard_worker *worker) {
 
 /* The worker, when somebody waits and slots were freed. */
 void lanyard__room_made(lanyard_worker *worker) {
+  ly_assert_on_worker(worker);
   ly_room *room = &worker->room;
   uint64_t now = ly_coarse_ns();
   if (now == room->ticked_ns &&
@@ -57,12 +58,14 @@ void lanyard__room_made(lanyard_worker *worker) {
 
 /* The first closer, after it closed the ring. */
 void lanyard__room_close(lanyard_worker *worker) {
+  ly_assert(ly_load(&worker->ring.tail, relaxed) & LY_CLOSED);
   wake_producers(&worker->room);
   call_waiters(worker, take_waiters(worker, UINT32_MAX), LANYARD_CLOSED);
 }
 
 /* Any thread but the worker's. OK or REFUSED as claim; FULL: the deadline passed. */
 ly_claim lanyard__room_wait(lanyard_worker *worker, uint64_t deadline_ns, ly_position *position_out) {
+  ly_assert_not_on_worker(worker);
   ly_room *room = &worker->room;
   ly_claim claim;
   bool expired = false;

@@ -259,6 +259,15 @@ static inline void ly_unlock(pthread_mutex_t *mutex) {
   (void)failed;
 }
 
+#if LANYARD_DEBUG
+/* Whether anybody holds it. */
+static inline bool ly_is_held(pthread_mutex_t *mutex) {
+  if (pthread_mutex_trylock(mutex) != 0) return true;
+  pthread_mutex_unlock(mutex);
+  return false;
+}
+#endif
+
 /* --------------------------------------------------------------------------------------- threads */
 
 static inline int ly_attributes_init(pthread_attr_t *attributes) {

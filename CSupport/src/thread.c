@@ -6,6 +6,8 @@
  */
 #include "worker.h"
 
+_Thread_local lanyard_worker *lanyard__current;
+
 static _Thread_local int last_error;
 
 int lanyard__thread_error(void) { return last_error; }
@@ -68,4 +70,27 @@ void lanyard__thread_name(const char *name) {
   memcpy(text, name, length);
   text[length] = '\0';
   prctl(PR_SET_NAME, text, 0, 0, 0);
+}
+
+lanyard_status lanyard__spawn(lanyard_worker *worker) {
+  ly_assert_held(&worker->lock);
+  lanyard_status status =
+      lanyard__thread_start(&worker->thread, worker->stack_size_bytes, worker->main, worker);
+  worker->started = status == LANYARD_OK;
+  return status;
+}
+
+lanyard_status lanyard__start(lanyard_worker *worker, bool for_job) {
+  lanyard_status status = LANYARD_OK;
+  ly_lock(&worker->lock);
+  ly_point("starting", worker);
+  /* A closer sets the flag, then takes this lock: it finds either one to join, or no thread for any
+   * request, ever. An executor's job may start one even then: the last release joins it. */
+  if (!for_job && ly_load(&worker->ring.tail, acquire) & LY_CLOSED) status = LANYARD_CLOSED;
+  else if (!worker->started) {
+    status = lanyard__spawn(worker);
+    if (status == LANYARD_OK) ly_ring_start(&worker->ring);
+  }
+  ly_unlock(&worker->lock);
+  return status;
 }

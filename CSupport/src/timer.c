@@ -14,7 +14,7 @@ static bool insert(ly_jobs *jobs, ly_timer *timer) {
     while (*at != NULL && (*at)->deadline_ns <= timer->deadline_ns) at = &(*at)->next;
     timer->next = *at;
     *at = timer;
-    ly_add(&jobs->news, 1, seq_cst); /* NEWS: the sleep may have to be shorter */
+    ly_add(&jobs->changes, 1, seq_cst); /* NEWS: the sleep may have to be shorter */
   }
   ly_unlock(&jobs->lock);
   return taken;
@@ -53,8 +53,9 @@ static ly_timer *take_due(ly_jobs *jobs, uint64_t now) {
   return due;
 }
 
-/* What a tick sets, be it for a time that is over, has its turn in the next round. */
+/* Timers set by a tick run in the next round, even when already due: a tick cannot keep this loop busy for ever. */
 void lanyard__run_timers(lanyard_worker *worker) {
+  ly_assert_on_worker(worker);
   ly_jobs *jobs = &worker->jobs;
   if (LY_LIKELY(jobs->alarm_ns == LANYARD_FOREVER) || ly_is_foreign(worker)) return;
   uint64_t now = ly_now_ns();
@@ -75,6 +76,7 @@ void lanyard__run_timers(lanyard_worker *worker) {
 }
 
 void lanyard__drop_timers(lanyard_worker *worker) {
+  ly_assert_on_worker(worker);
   ly_jobs *jobs = &worker->jobs;
   ly_lock(&jobs->lock);
   ly_timer *dropped = jobs->timers;

@@ -5,14 +5,15 @@
  *   acceptance open -> closed                                 (LY_CLOSED in the ring's tail; no way back)
  *   ownership  strong > 0 -> 0: the last owner closes, then whoever joined the thread destroys
  *
- * `strong` counts the owners of the API, and in its upper half those of them that are executors. `memory` keeps the bytes: one for all strong owners together and
- * the thread they started, one for each weak handle. The thread itself counts nowhere and needs not: it
- * is joined before the bytes go. It knows this struct and nothing that points to it, so an owner is never
- * kept alive by its thread.
+ * `strong`: its low half counts the owners, its high half how many of them are executors, and how many were and are
+ * about to let go. `memory`: one count for
+ * all owners together, one for each weak handle; at 0 the bytes are freed. The thread holds no count: it is always
+ * joined before the bytes are freed. It knows this struct and nothing that points to it, so an owner is never kept
+ * alive by its thread.
  *
  * Orderings
  *   OWN     release: acq_rel sub of strong, memory -> the one that finds it was the last.
- *   FINISH  thread: release store of `finished`, its last but one access -> closers: acquire load.
+ *   FINISH  thread: release store of `phase`, its last but one access -> closers: acquire load.
  *           The same for LY_DRAINED, which is not its last.
  *   JOINED  joiner: release store of `join` after pthread_join -> other closers: acquire load.
  *           So everything on the worker, destructors included, happens before every close that returns OK.
@@ -34,8 +35,10 @@
 
 #define LY_MAGIC UINT64_C(0x6c616e7961726421) /* "lanyard!" */
 
+/* One word says what its owners are. */
 #define LY_OWNER UINT64_C(1)
-#define LY_EXECUTOR (UINT64_C(1) << 32 | LY_OWNER) /* is an owner, and one word says both */
+#define LY_EXECUTOR (UINT64_C(1) << 32 | LY_OWNER) /* an owner who keeps the thread as well */
+#define LY_LEAVER (UINT64_C(1) << 48 | LY_OWNER)   /* an executor that has begun to let go */
 
 enum { LY_SERVING = 0, LY_DRAINED = 1, LY_FINISHED = 2 };
 enum { LY_UNJOINED = 0, LY_JOINING = 1, LY_JOINED = 2 };
@@ -50,6 +53,7 @@ struct lanyard_worker {
   void (*on_stop)(void *);
   void (*serve)(void *, lanyard_request *, size_t);
   void (*interrupt)(void *);
+  void *(*main)(void *);     /* what its thread runs */
   void (*destroyed)(void *); /* written before anybody else knows the worker */
   size_t stack_size_bytes;
   uint32_t batch_limit;
@@ -80,8 +84,8 @@ struct lanyard_worker {
   alignas(LY_LINE) _Atomic uint64_t strong;
   _Atomic uint64_t memory;
   _Atomic uint32_t discards; /* set by a DISCARD close, read by the worker */
-  _Atomic uint32_t closing;  /* only a hint that ends a spin: LY_CLOSED in the tail decides */
-  _Atomic uint32_t finished; /* futex: LY_SERVING, LY_DRAINED, LY_FINISHED: nothing left but to return */
+  _Atomic uint32_t close_hint; /* only a hint that ends a spin: LY_CLOSED in the tail decides */
+  _Atomic uint32_t phase;    /* futex: LY_SERVING, LY_DRAINED, LY_FINISHED: nothing left but to return */
   _Atomic uint32_t join;     /* futex: LY_UNJOINED, LY_JOINING, LY_JOINED */
   pthread_mutex_t lock;
   bool started;     /* under `lock` */
@@ -90,8 +94,8 @@ struct lanyard_worker {
 
   /* Under the process's lock. */
   lanyard_worker *live_next, *live_previous, *zombie_next;
-  lanyard_worker *joins; /* the worker whose end this one's thread is waiting for */
-  ly_closing *closings;  /* asynchronous closes that wait for this thread */
+  lanyard_worker *waits_for_end_of; /* the worker whose end this one's thread is waiting for */
+  ly_close_call *close_calls; /* asynchronous closes that wait for this thread */
   bool is_live;
 };
 
@@ -125,54 +129,73 @@ static inline lanyard_status ly_check(const lanyard_worker *worker) {
   return LY_UNLIKELY(ly_is_foreign(worker)) ? LANYARD_FORKED : LANYARD_OK;
 }
 
+/* Which thread this is, and which lock somebody holds, in debug builds. */
+#define ly_assert_on_worker(worker) ly_assert(lanyard__current == (worker))
+#define ly_assert_not_on_worker(worker) ly_assert(lanyard__current != (worker))
+#define ly_assert_held(lock) ly_assert(ly_is_held(lock))
+
+static inline uint32_t ly_owners(uint64_t strong) { return (uint32_t)strong; }
+static inline uint32_t ly_executors(uint64_t strong) { return (uint16_t)(strong >> 32); }
+static inline uint32_t ly_leavers(uint64_t strong) { return (uint32_t)(strong >> 48); }
+
+/* The floors, from the top: each file calls its own functions and those of the files below it.
+ * (Tests/CSupportTests/check layers draws it from the object files and fails on an arrow upwards.) */
+
+/* quiesce.c, open.c: public functions alone. */
+
+/* close_async.c */
+bool lanyard__is_reaper(const ly_process *process); /* whether this thread is the process's reaper */
+void lanyard__join_reaper(ly_process *process);     /* joins a reaper that has ended, if there is one */
+
+/* registry.c: public functions alone. */
+
+/* executor.c */
+
+/* owner.c */
+void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns); /* the last one ends it */
+void lanyard__reap(ly_process *process); /* joins and destroys the zombies whose threads are over; waits for none */
+
+/* loop.c */
+void *lanyard__loop(void *worker); /* the thread */
+
+/* close.c */
+void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode); /* any thread */
+void lanyard__announce(lanyard_worker *worker, uint32_t phase); /* the worker: LY_DRAINED or LY_FINISHED */
+void lanyard__append_ended(ly_process *process, ly_close_call *first); /* under the process's lock */
+/* Any thread but the worker's own, after the ring was closed. `finish_deadline_ns` bounds the wait for FINISH,
+ * `exit_deadline_ns` the wait for the thread to exit after it, which only slow destructors of thread-specific data
+ * prolong. */
+lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t finish_deadline_ns, uint64_t exit_deadline_ns);
+
+/* submit.c, stats.c: public functions alone. */
+
+/* cancel.c */
+bool lanyard__interrupt(lanyard_worker *worker, ly_position position); /* true: it runs and its hook was called */
+
+/* timer.c */
+void lanyard__run_timers(lanyard_worker *worker);  /* the worker */
+void lanyard__drop_timers(lanyard_worker *worker); /* the worker */
+
+/* room.c */
+void lanyard__room_made(lanyard_worker *worker);  /* the worker, when somebody waits and slots were freed */
+void lanyard__room_close(lanyard_worker *worker); /* the first closer, after it closed the ring */
+ly_claim lanyard__room_wait(lanyard_worker *worker, uint64_t deadline_ns, ly_position *position_out);
+
 /* thread.c */
 lanyard_status lanyard__thread_start(pthread_t *thread_out, size_t stack_size_bytes,
                                      void *(*start)(void *), void *argument);
-void lanyard__thread_name(const char *name);
-
-/* loop.c */
-void *lanyard__loop(void *worker);
-
-/* open.c */
+void lanyard__thread_name(const char *name);         /* the new thread */
+lanyard_status lanyard__spawn(lanyard_worker *worker); /* under worker->lock */
 lanyard_status lanyard__start(lanyard_worker *worker, bool for_job); /* a lazy worker's thread; OK: it runs */
-void lanyard__destroy(lanyard_worker *worker);
 
-/* cancel.c */
-bool lanyard__interrupt(lanyard_worker *worker, ly_position position);
-
-/* close.c */
-void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode);
-lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t deadline_ns, uint64_t exit_deadline_ns);
-
-/* reference.c */
-static inline uint32_t ly_owners(uint64_t strong) { return (uint32_t)strong; }
-static inline uint32_t ly_executors(uint64_t strong) { return (uint32_t)(strong >> 32); }
-lanyard_worker *lanyard__retain(lanyard_worker *worker, uint64_t kind); /* LY_OWNER, LY_EXECUTOR */
-void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns);
-void lanyard__memory_release(lanyard_worker *worker);
-
-/* jobs.c; all but the third on the worker */
-bool lanyard__job_is_due(lanyard_worker *worker);
-bool lanyard__run_jobs(lanyard_worker *worker); /* false: there was none to run now */
-bool lanyard__has_executors(lanyard_worker *worker);
-bool lanyard__is_kept(lanyard_worker *worker); /* by an executor, or by a job */
-
-/* timer.c, on the worker */
-void lanyard__run_timers(lanyard_worker *worker);
-void lanyard__drop_timers(lanyard_worker *worker);
-
-/* registry.c */
+/* core.c */
+lanyard_status lanyard__create(const lanyard_options *options, ly_process *process,
+                               lanyard_worker **worker_out);
 void lanyard__register(lanyard_worker *worker);
 void lanyard__unregister(lanyard_worker *worker);
-
-/* reaper.c */
-void lanyard__announce(lanyard_worker *worker, uint32_t end); /* LY_DRAINED or LY_FINISHED */
-void lanyard__bury(lanyard_worker *worker);
-void lanyard__reap(ly_process *process);
-
-/* room.c */
-void lanyard__room_made(lanyard_worker *worker);
-void lanyard__room_close(lanyard_worker *worker);
-ly_claim lanyard__room_wait(lanyard_worker *worker, uint64_t deadline_ns, ly_position *position_out);
+void lanyard__destroy(lanyard_worker *worker); /* whoever joined: all but the bytes that weak handles may read */
+lanyard_worker *lanyard__retain(lanyard_worker *worker, uint64_t kind); /* LY_OWNER, LY_EXECUTOR */
+void lanyard__memory_release(lanyard_worker *worker);
+bool lanyard__has_executors(lanyard_worker *worker);
 
 #endif

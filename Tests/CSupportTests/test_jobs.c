@@ -245,8 +245,8 @@ static bool has_started(lanyard_worker *worker) {
 /* Of a worker that nobody has joined: its thread is over, destructors and all. */
 static bool thread_is_gone(void *worker) {
   lanyard_worker *self = worker;
-  if (atomic_load(&self->finished) != LY_FINISHED) return false;
-  ly_happens_after(&self->finished); /* FINISH */
+  if (atomic_load(&self->phase) != LY_FINISHED) return false;
+  ly_happens_after(&self->phase); /* FINISH */
   return ly_thread_is_gone(self->tid);
 }
 
@@ -912,11 +912,11 @@ TEST(refused_for_want_of_memory_leaves_the_jobs_before_it) {
   const char *site = NULL;
   faults_end(&site);
   CHECK(site != NULL && strcmp(site, "jobs") == 0);
-  uint32_t news = atomic_load(&worker->jobs.news);
+  uint32_t news = atomic_load(&worker->jobs.changes);
   faults_at("jobs", 1);
   CHECK_EQUAL(lanyard__enqueue(worker, never_job, &nobody, &nobody), LANYARD_NO_MEMORY);
   faults_end(NULL);
-  CHECK_EQUAL(atomic_load(&worker->jobs.news), news);
+  CHECK_EQUAL(atomic_load(&worker->jobs.changes), news);
   for (uint64_t i = 0; i < 100; i++) enqueue(worker, count_job, (void *)(uintptr_t)(taken + i));
   latch_open(&latch);
   lanyard__executor_release(&executor);
@@ -1188,7 +1188,7 @@ static bool it_was_told(void *self) { return is_posted(&((scene *)self)->near.to
 
 static void release_the_executor(scene *self) { lanyard__executor_release(&self->executor); }
 static bool it_has_ended(void *self) {
-  return atomic_load(&((scene *)self)->worker->finished) == LY_FINISHED;
+  return atomic_load(&((scene *)self)->worker->phase) == LY_FINISHED;
 }
 
 static void begin_close(scene *self) {
@@ -1196,7 +1196,7 @@ static void begin_close(scene *self) {
   CHECK(status == LANYARD_TIMED_OUT || status == LANYARD_CLOSING);
 }
 static bool it_has_drained(void *self) {
-  return atomic_load(&((scene *)self)->worker->finished) == LY_DRAINED;
+  return atomic_load(&((scene *)self)->worker->phase) == LY_DRAINED;
 }
 static bool it_was_dropped(void *self) { return is_posted(&((scene *)self)->far.told); }
 
@@ -1471,7 +1471,7 @@ TEST(closers_that_wait_return_when_the_ring_is_drained_while_an_executor_lives) 
   for (int i = 0; i < 2; i++) close_async(&answers[i], worker, LANYARD_DRAIN);
   for (int i = 0; i < CLOSERS; i++)
     start_closer(&closers[i], worker, LANYARD_DRAIN, i % 2 ? LANYARD_FOREVER : after(HOUR));
-  await_sleepers(&worker->finished, CLOSERS);
+  await_sleepers(&worker->phase, CLOSERS);
   CHECK_EQUAL(lanyard_close_until(worker, LANYARD_DRAIN, after(MILLISECONDS)), LANYARD_TIMED_OUT);
   for (int i = 0; i < 2; i++) CHECK(!is_answered(&answers[i]));
   latch_open(&latch);
@@ -1522,7 +1522,7 @@ TEST(closers_wait_for_the_end_when_the_last_executor_goes_before_the_drain) {
   hold(worker, &latch);
   for (int i = 0; i < 2; i++) close_async(&answers[i], worker, LANYARD_DRAIN);
   start_closers(closers, worker);
-  await_sleepers(&worker->finished, CLOSERS);
+  await_sleepers(&worker->phase, CLOSERS);
   lanyard__executor_release(&executor);
   latch_open(&latch);
   for (int i = 0; i < CLOSERS; i++) join_closer(&closers[i], LANYARD_OK);
@@ -1552,7 +1552,7 @@ TEST(closers_wait_for_the_jobs_that_a_last_executor_left) {
   CHECK_EQUAL(lanyard_close_until(worker, LANYARD_DRAIN, 0), LANYARD_TIMED_OUT);
   CHECK(!lanyard__executor_acquire(worker)); /* the end is near, and stays near */
   start_closers(closers, worker);
-  await_sleepers(&worker->finished, CLOSERS);
+  await_sleepers(&worker->phase, CLOSERS);
   close_async(&one, worker, LANYARD_DRAIN);
   CHECK(!is_answered(&one));
   latch_open(&latch);
@@ -1790,7 +1790,7 @@ TEST(closers_of_a_drained_worker_that_an_executor_keeps_are_no_deadlock) {
   hold(it.other, &latch);
   CHECK_EQUAL(lanyard_submit(it.other, close_the_kept, &it, NULL), LANYARD_OK);
   enqueue(it.kept, close_the_other, &it);
-  await_sleepers(&it.other->finished, 1); /* the kept one's job waits for the other's end */
+  await_sleepers(&it.other->phase, 1); /* the kept one's job waits for the other's end */
   latch_open(&latch);                     /* and the other closes the kept one, which is drained: CLOSING */
   await_jobs(it.kept);
   CHECK_EQUAL(it.of_kept, LANYARD_CLOSING);
@@ -3463,7 +3463,7 @@ static void claim_while_closing(lanyard_close_mode mode) {
   lanyard_ticket ticket = claim(worker);
   start_closer(&closer, worker, mode, LANYARD_FOREVER);
   await_turns("worker", 5); /* naps and looks */
-  await_sleepers(&worker->finished, 1);
+  await_sleepers(&worker->phase, 1);
   CHECK(!is_answered(&one));
   CHECK_EQUAL(lanyard_close_until(worker, LANYARD_DRAIN, after(MILLISECONDS)), LANYARD_TIMED_OUT);
   lanyard__publish(worker, ticket, take_answer, &one);
@@ -3711,7 +3711,7 @@ static int drain_slowly(int ends, uint64_t patience_ns, uint64_t each_ns) {
   frozen_ns = ly_clock_ns(CLOCK_MONOTONIC);
   patient self = {.worker = open_counted(sleepy_options(64)), .deadline_ns = after(patience_ns)};
   ly_exempt(&self.over, sizeof self.over);
-  const _Atomic uint32_t *finished = &self.worker->finished;
+  const _Atomic uint32_t *finished = &self.worker->phase;
   for (int i = 0; i < DRAINED; i++) {
     latch_init(&latches[i]);
     CHECK_EQUAL(lanyard_submit(self.worker, latch_request, &latches[i], NULL), LANYARD_OK);
@@ -3782,7 +3782,7 @@ TEST(release_until_that_waits_for_destructors_is_part_of_a_circle) {
     CHECK_EQUAL(pthread_key_create(&slow_key, close_first_in_destructor), 0);
     CHECK_EQUAL(lanyard_call(it.second, set_slow, &it), LANYARD_OK);
     hold(it.second, &latch);
-    const _Atomic uint32_t *finished = &it.second->finished;
+    const _Atomic uint32_t *finished = &it.second->phase;
     CHECK_EQUAL(lanyard_submit(it.first, release_second, &it, NULL), LANYARD_OK);
     await_sleepers(finished, 1); /* the first waits for the second's end; now the second's destructor for the first's */
     latch_open(&latch);
@@ -4353,7 +4353,7 @@ TEST(closing_a_drained_worker_that_an_executor_keeps_is_no_wait_and_no_deadlock)
   hold(it.other, &latch);
   CHECK_EQUAL(lanyard_submit(it.other, close_kept, &it, NULL), LANYARD_OK);
   enqueue(it.kept, close_other, &it);
-  await_sleepers(&it.other->finished, 1); /* the kept one's job waits for the other's end */
+  await_sleepers(&it.other->phase, 1); /* the kept one's job waits for the other's end */
   latch_open(&latch);                     /* and the other closes the kept one: it is drained, that is CLOSING */
   await_jobs(it.kept);
   CHECK_EQUAL(it.of_kept, LANYARD_CLOSING); /* got LANYARD_WOULD_DEADLOCK */

@@ -419,7 +419,7 @@ static void close_twice(lanyard_close_mode first, lanyard_close_mode second, lan
   hold(worker, &latch);
   for (int i = 0; i < 5; i++) CHECK_EQUAL(lanyard_submit(worker, record, &queued[i], NULL), LANYARD_OK);
   start_closer(&drainer, worker, first);
-  await_sleepers(&worker->finished, 1);
+  await_sleepers(&worker->phase, 1);
   CHECK_EQUAL(lanyard_close_until(worker, second, 0), LANYARD_TIMED_OUT);
   latch_open(&latch);
   join_closer(&drainer, LANYARD_OK);
@@ -518,7 +518,7 @@ static void close_behind_a_claim(way by, lanyard_close_mode mode) {
   gate_await(1);
   gate_open(1);
   await_turns("worker", 3); /* it has looked at the closed ring since, and did not end */
-  await_sleepers(&worker->finished, 1);
+  await_sleepers(&worker->phase, 1);
   CHECK_EQUAL(lanyard_close_until(worker, mode, 0), LANYARD_TIMED_OUT);
   gate_open(0);
   thread_join(&late.thread);
@@ -1197,7 +1197,7 @@ TEST(a11_queued_requests_do_not_keep_their_worker_alive) {
   hold(worker, &latch);
   for (int i = 0; i < 3; i++) CHECK_EQUAL(lanyard_submit(worker, record, &queued[i], NULL), LANYARD_OK);
   thread_start(&releaser, "releaser", release_variable, &owned);
-  await_sleepers(&worker->finished, 1); /* it waits for the drain; the weak handle keeps the bytes */
+  await_sleepers(&worker->phase, 1); /* it waits for the drain; the weak handle keeps the bytes */
   CHECK(lanyard_weak_lock(weak) == NULL);
   latch_open(&latch);
   thread_join(&releaser);
@@ -1836,7 +1836,7 @@ static void close_in_a_circle(int count, int last) {
   for (int i = 1; i < count; i++) {
     member *one = &members[(last + i) % count];
     latch_open(&one->latch);
-    await_sleepers(&one->neighbour->finished, 1);
+    await_sleepers(&one->neighbour->phase, 1);
   }
   latch_open(&members[last].latch);
   for (int i = 0; i < count; i++) CHECK_EQUAL(lanyard_close(members[i].own, LANYARD_DRAIN), LANYARD_OK);
@@ -1892,7 +1892,7 @@ TEST(l7_a_chain_of_workers_that_close_each_other_is_no_circle) {
     CHECK_EQUAL(lanyard_submit(members[i].own, end_neighbour, &members[i], NULL), LANYARD_OK);
   for (int i = 0; i < 2; i++) {
     latch_open(&members[i].latch);
-    await_sleepers(&members[i].neighbour->finished, 1);
+    await_sleepers(&members[i].neighbour->phase, 1);
   }
   latch_open(&latch);
   for (int i = 0; i < 2; i++) CHECK_EQUAL(lanyard_close(members[i].own, LANYARD_DRAIN), LANYARD_OK);

@@ -1,4 +1,10 @@
-/* reference.c - who owns a worker, and who only knows it. See worker.h for the two counts. */
+/* owner.c - who owns a worker, and who only knows it. See worker.h for the two counts.
+ *
+ * A zombie is a worker whose last reference was dropped where waiting for its end would be for ever: on its own
+ * thread, or on a thread that it is itself waiting for. It is put on a list, and the next open, the next last
+ * release and quiesce() join and destroy what is over. A detached thread instead would be freed by nobody that
+ * a leak checker can see.
+ */
 #include "worker.h"
 
 #define LY_DRAIN_LIMIT_NS UINT64_C(200000000)
@@ -6,22 +12,8 @@
 /* A weak handle is the core's address under another name, and one count of `memory`. */
 static lanyard_worker *core_of(const lanyard_weak *weak) { return (lanyard_worker *)(uintptr_t)weak; }
 
-lanyard_worker *lanyard__retain(lanyard_worker *worker, uint64_t kind) {
-  uint64_t before = ly_add(&worker->strong, kind, relaxed); /* the caller owns one, so it cannot go */
-  ly_assert(ly_owners(before) > 0);
-  (void)before;
-  return worker;
-}
-
 lanyard_worker *lanyard_retain(lanyard_worker *worker) {
   return ly_check(worker) == LANYARD_OK ? lanyard__retain(worker, LY_OWNER) : worker;
-}
-
-void lanyard__memory_release(lanyard_worker *worker) {
-  ly_happens_before(&worker->memory);
-  if (ly_sub(&worker->memory, 1, acq_rel) != 1) return; /* OWN */
-  ly_happens_after(&worker->memory);
-  ly_free(worker);
 }
 
 /* How far the drain has come. */
@@ -29,8 +21,8 @@ static uint64_t progress(lanyard_worker *worker) {
   return ly_load(&worker->completed, relaxed) + ly_load(&worker->discarded, relaxed);
 }
 
-/* Until the deadline, and on for as long again and again while requests end: what hangs is given up, what
- * goes on is not, within limits. */
+/* Waits in rounds as long as the time to the deadline. A round in which no request ended gives up; otherwise
+ * another begins, for LY_DRAIN_LIMIT_NS in all. */
 static lanyard_status await_drain(lanyard_worker *worker, uint64_t deadline_ns) {
   if (deadline_ns == LANYARD_FOREVER) return lanyard__await_end(worker, deadline_ns, deadline_ns);
   uint64_t now = ly_now_ns(), limit_ns = now + LY_DRAIN_LIMIT_NS;
@@ -45,7 +37,43 @@ static lanyard_status await_drain(lanyard_worker *worker, uint64_t deadline_ns) 
   }
 }
 
-/* The caller's reference is gone. The last one closes. */
+static void bury(lanyard_worker *worker) {
+  ly_process *process = worker->process;
+  ly_lock(&process->lock);
+  worker->zombie_next = process->zombies;
+  process->zombies = worker;
+  ly_unlock(&process->lock);
+}
+
+static bool is_over(lanyard_worker *worker) {
+  ly_assert_held(&worker->process->lock);
+  return worker != lanyard__current && ly_load(&worker->phase, acquire) == LY_FINISHED /* FINISH */
+         && ly_thread_is_gone(worker->tid);
+}
+
+/* Joins and destroys the zombies whose threads are over. Waits for none. */
+void lanyard__reap(ly_process *process) {
+  lanyard_worker *over = NULL;
+  ly_lock(&process->lock);
+  for (lanyard_worker **at = &process->zombies; *at != NULL;) {
+    lanyard_worker *worker = *at;
+    ly_happens_after(&worker->phase);
+    if (is_over(worker)) {
+      *at = worker->zombie_next;
+      worker->zombie_next = over;
+      over = worker;
+    } else {
+      at = &worker->zombie_next;
+    }
+  }
+  ly_unlock(&process->lock);
+  for (lanyard_worker *worker = over, *next; worker != NULL; worker = next) {
+    next = worker->zombie_next;
+    lanyard__await_end(worker, LANYARD_FOREVER, LANYARD_FOREVER); /* it has ended: this only joins */
+    lanyard__destroy(worker);
+  }
+}
+
 void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns) {
   ly_happens_before(&worker->strong);
   if (ly_sub(&worker->strong, kind, acq_rel) != kind) return; /* OWN */
@@ -58,7 +86,7 @@ void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline
   if (lanyard__current != worker && await_drain(worker, deadline_ns) == LANYARD_OK)
     lanyard__destroy(worker);
   else
-    lanyard__bury(worker); /* this thread must not wait; somebody else joins and destroys */
+    bury(worker); /* this thread must not wait; somebody else joins and destroys */
 }
 
 void lanyard__release_until(lanyard_worker **variable, uint64_t deadline_ns) {

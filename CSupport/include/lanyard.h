@@ -348,13 +348,14 @@ LANYARD_API lanyard_status lanyard_cancel(lanyard_worker *LANYARD_NULLABLE worke
 /// Calls a function once, as soon as there is room in the ring; for event loops.
 ///
 /// The function is not a request: it takes no slot, and it may find the ring full again when others were
-/// faster (ask again then). Several are called in the order in which they were registered, as many at a
-/// time as there is room for.
+/// faster (ask again then). Several are called in the order in which they were registered, each after the one
+/// before has returned, as many at a time as there is room for.
 ///
 /// @param function  Called once, with LANYARD_OK: on this thread before this returns if there is room
 ///                  now and nobody is before it; otherwise on the worker's thread, or on that of a later
-///                  caller that finds room. Or with LANYARD_CLOSED, on the thread that closes. It must be
-///                  short.
+///                  caller that finds room. Or with LANYARD_CLOSED, on the thread that closes, or on the one
+///                  that is just calling another; a close that waits waits for that, too. Or with
+///                  LANYARD_CANCELLED, by lanyard_cancel_when_room(). It must be short.
 ///
 /// @return LANYARD_OK         it was called or will be.
 ///         LANYARD_CLOSED     closing has begun; it will not be called.
@@ -364,6 +365,23 @@ LANYARD_API lanyard_status lanyard_cancel(lanyard_worker *LANYARD_NULLABLE worke
 LANYARD_API lanyard_status lanyard_when_room(lanyard_worker *LANYARD_NULLABLE worker,
                                              lanyard_function LANYARD_NULLABLE function LANYARD_SENDABLE,
                                              void *LANYARD_NULLABLE argument);
+
+/// Withdraws a function that lanyard_when_room() has registered and that was not called yet.
+///
+/// @param function, argument  As they were registered. If they were registered several times, the earliest of these
+///                            is withdrawn.
+///
+/// @return LANYARD_OK        withdrawn: it was called with LANYARD_CANCELLED on this thread before this returned, and
+///                           is not called again.
+///         LANYARD_TOO_LATE  it was called, is being called, or was never registered.
+///         LANYARD_FORKED
+///         LANYARD_INVALID   worker or function is NULL.
+///
+/// Blocks:  never. The list is searched from its front.
+/// After close: LANYARD_TOO_LATE.
+LANYARD_API lanyard_status lanyard_cancel_when_room(lanyard_worker *LANYARD_NULLABLE worker,
+                                                    lanyard_function LANYARD_NULLABLE function LANYARD_SENDABLE,
+                                                    void *LANYARD_NULLABLE argument);
 
 /* ----------------------------------------------------------------------------------------- closing */
 

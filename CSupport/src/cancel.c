@@ -27,7 +27,7 @@ lanyard_status lanyard_cancel(lanyard_worker *worker, lanyard_ticket ticket) {
   if (status != LANYARD_OK) return status;
   ly_position position;
   if (!find_position(worker, ticket, &position)) return LANYARD_INVALID;
-  for (uint32_t turn = 0;; turn++) {
+  for (unsigned turn = 0;;) {
     ly_entry entry;
     switch (ly_ring_withdraw(&worker->ring, position, is_no_call, &entry)) {
       case LY_WITHDRAW_OK:
@@ -44,7 +44,6 @@ lanyard_status lanyard_cancel(lanyard_worker *worker, lanyard_ticket ticket) {
       case LY_WITHDRAW_UNPUBLISHED:
         break; /* its producer is between claim and publish; it knows the ticket, and so do we */
     }
-    if (turn < 64) ly_pause();
-    else ly_yield();
+    ly_ladder(&turn);
   }
 }

@@ -162,7 +162,10 @@ lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t finish_deadli
                                   uint64_t exit_deadline_ns) {
   ly_assert_not_on_worker(worker);
   ly_assert(ly_load(&worker->ring.tail, relaxed) & LY_CLOSED);
-  if (!has_thread(worker)) return lanyard__has_executors(worker) ? LANYARD_CLOSING : LANYARD_OK;
+  if (!has_thread(worker)) {
+    if (lanyard__has_executors(worker)) return LANYARD_CLOSING;
+    return lanyard__room_await_idle(worker, exit_deadline_ns) ? LANYARD_OK : LANYARD_TIMED_OUT;
+  }
   if (!enter_wait(worker, finish_deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
   lanyard_status status = await_finish(worker, finish_deadline_ns);
   leave_wait();
@@ -171,7 +174,8 @@ lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t finish_deadli
   if (!enter_wait(worker, exit_deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
   status = join(worker, exit_deadline_ns);
   leave_wait();
-  return status;
+  if (status != LANYARD_OK) return status;
+  return lanyard__room_await_idle(worker, exit_deadline_ns) ? LANYARD_OK : LANYARD_TIMED_OUT;
 }
 
 lanyard_status lanyard_close_until(lanyard_worker *worker, lanyard_close_mode mode, uint64_t deadline_ns) {

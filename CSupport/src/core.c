@@ -53,8 +53,7 @@ static bool create_locks(lanyard_worker *worker) {
 static void exempt_atomics(lanyard_worker *worker) {
   ly_exempt(&worker->completed, sizeof(_Atomic uint64_t) * 5);
   ly_exempt(&worker->depth_high, sizeof worker->depth_high);
-  ly_exempt(&worker->room.waiting, sizeof worker->room.waiting);
-  ly_exempt(&worker->room.turn, sizeof worker->room.turn);
+  ly_exempt(&worker->room.word, sizeof(_Atomic uint32_t) * 2);
   ly_exempt(&worker->bells, sizeof worker->bells);
   ly_exempt(&worker->cancelled, sizeof(_Atomic uint64_t) * 3);
   ly_exempt(&worker->strong, sizeof(_Atomic uint64_t) * 2);
@@ -160,6 +159,7 @@ void lanyard__memory_release(lanyard_worker *worker) {
 void lanyard__destroy(lanyard_worker *worker) {
   ly_assert_not_on_worker(worker);
   lanyard__unregister(worker);
+  lanyard__room_destroy(worker);
   free_parts(worker);
   pthread_mutex_destroy(&worker->lock);
   pthread_mutex_destroy(&worker->jobs.lock);

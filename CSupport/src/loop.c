@@ -136,14 +136,6 @@ static bool has_news(const void *worker) {
          ly_load(&((const lanyard_worker *)worker)->close_hint, relaxed);
 }
 
-/* A producer has claimed the head and not published it: a few instructions away if it runs, and if it
- * does not, this thread must not take its core. */
-static void await_publication(unsigned turn) {
-  if (turn < 64) ly_pause();
-  else if (turn < 96) ly_yield();
-  else ly_sleep_ns(50000);
-}
-
 static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
   ly_assert_on_worker(worker);
   uint64_t begin = ly_now_ns();
@@ -181,21 +173,20 @@ static void notice_drain(lanyard_worker *worker) {
 static bool await_requests(lanyard_worker *worker) {
   ly_assert_on_worker(worker);
   ly_ring *ring = &worker->ring;
-  if (ly_load(&worker->room.waiting, relaxed) == 0) ly_spin_look(&worker->spin, has_news, worker);
-  for (unsigned turn = 0; !ly_is_foreign(worker); turn++) {
+  ly_spin_look(&worker->spin, has_news, worker);
+  for (unsigned turn = 0; !ly_is_foreign(worker);) {
     ly_position head = ly_load(&ring->head, relaxed);
     if (head_is_ready(worker) || lanyard__jobs_are_due(&worker->jobs, head)) return true;
     ly_position tail = ly_load(&ring->tail, seq_cst);
     if ((tail & (ly_position)~LY_FLAGS) != head) {
-      await_publication(turn);
+      ly_ladder(&turn); /* its producer has claimed the head and is about to publish it */
     } else if (tail & LY_CLOSED) {
       ly_happens_after(&ring->tail); /* CLOSE */
       if (!stays_when_drained(worker)) return false;
       sleep_until_news(worker, tail);
-    } else if (ly_load(&worker->room.waiting, seq_cst) != 0) { /* ROOM; the ring is empty */
-      worker->room.ticked_ns = 0;
-      lanyard__room_made(worker);
-      ly_yield(); /* whoever was woken may need this core to come in */
+    } else if (ly_room_is_awaited(&worker->room)) { /* ROOM; the ring is empty */
+      lanyard__room_made(worker, true);
+      ly_spin_look(&worker->spin, has_news, worker); /* those who were woken are about to come */
       turn = 0;
     } else {
       sleep_until_news(worker, tail);
@@ -221,7 +212,7 @@ void *lanyard__loop(void *argument) {
   for (;;) {
     lanyard__run_timers(worker); /* before a request is said to run: it is what an interrupt is for */
     collect(worker, &batch);
-    if (LY_UNLIKELY(ly_load(&worker->room.waiting, seq_cst) != 0)) lanyard__room_made(worker); /* ROOM */
+    if (LY_UNLIKELY(ly_room_is_awaited(&worker->room))) lanyard__room_made(worker, false); /* ROOM */
     if (batch.count > 0) {
       run(worker, &batch);
     } else {

@@ -48,7 +48,7 @@ static void bury(lanyard_worker *worker) {
 static bool is_over(lanyard_worker *worker) {
   ly_assert_held(&worker->process->lock);
   return worker != lanyard__current && ly_load(&worker->phase, acquire) == LY_FINISHED /* FINISH */
-         && ly_thread_is_gone(worker->tid);
+         && ly_load(&worker->room.calling, relaxed) == 0 && ly_thread_is_gone(worker->tid);
 }
 
 /* Joins and destroys the zombies whose threads are over. Waits for none. */

@@ -21,6 +21,7 @@
 #define LANYARD_RUNNING_H
 
 #include "ring.h"
+#include "spin.h"
 
 enum { LY_RUNNING = 1, LY_INTERRUPTER = 2 };
 
@@ -71,7 +72,7 @@ static inline void ly_running_leave(ly_running *running) {
 
 /* Any thread, for a position that has left the ring. True: it runs, and does not end before leave(). */
 static inline bool ly_running_enter(ly_running *running, ly_position position) {
-  for (uint32_t turn = 0;; turn++) {
+  for (unsigned turn = 0;;) {
     uint32_t word = ly_load(&running->word, acquire);
     if (word & LY_RUNNING) {
       if (!ly_cas(&running->word, &word, word + LY_INTERRUPTER, acq_rel, acquire)) continue; /* RUN */
@@ -82,8 +83,7 @@ static inline bool ly_running_enter(ly_running *running, ly_position position) {
       ly_running_leave(running);
     }
     if (ly_before(position, ly_load(&running->done, acquire))) return false; /* DONE */
-    if (turn < 64) ly_pause();
-    else ly_yield();
+    ly_ladder(&turn);
   }
 }
 

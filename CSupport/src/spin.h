@@ -1,4 +1,4 @@
-/* spin.h - how long to look before going to sleep.
+/* spin.h - how long to look before going to sleep, and how to wait for what is a few instructions away.
  *
  * A sleeping thread costs its waker a system call and itself 5 to 60 us. Looking for a while first is a
  * hundred times faster when the next request is near, and a waste when it is not. So:
@@ -17,6 +17,15 @@
 #define LANYARD_SPIN_H
 
 #include "seam.h"
+
+/* One turn of a wait for a few instructions of another thread: pause while it runs, yield while it may run on this
+ * core, then sleep, so that it runs even where this thread has a higher real-time priority on the same core. */
+static inline void ly_ladder(unsigned *turn) {
+  if (*turn < 64) ly_pause();
+  else if (*turn < 96) ly_yield();
+  else ly_sleep_ns(50000);
+  if (*turn < 96) ++*turn;
+}
 
 enum { LY_SPIN_LOOKS = 16, LY_SPIN_YIELD_NS = 3000, LY_SPIN_SKIPS_MAX = 256 };
 

@@ -177,8 +177,11 @@ void lanyard__run_timers(lanyard_worker *worker);  /* the worker */
 void lanyard__drop_timers(lanyard_worker *worker); /* the worker */
 
 /* room.c */
-void lanyard__room_made(lanyard_worker *worker);  /* the worker, when somebody waits and slots were freed */
-void lanyard__room_close(lanyard_worker *worker); /* the first closer, after it closed the ring */
+void lanyard__room_made(lanyard_worker *worker, bool is_idle); /* the worker, when somebody waits and slots were freed */
+void lanyard__room_close(lanyard_worker *worker);              /* the first closer, after it closed the ring */
+bool lanyard__room_await_idle(lanyard_worker *worker, uint64_t deadline_ns); /* false: a callback still runs */
+void lanyard__room_destroy(lanyard_worker *worker);            /* after it was idle */
+/* Any thread but the worker's. OK or REFUSED as claim; FULL: the deadline passed. */
 ly_claim lanyard__room_wait(lanyard_worker *worker, uint64_t deadline_ns, ly_position *position_out);
 
 /* thread.c */

@@ -1294,7 +1294,7 @@ TEST(l19_a_deadline_passes_while_waiting_for_room) {
   for (int submits = 0; submits < 2; submits++) {
     waiting = (caller){.worker = worker, .function = never, .deadline_ns = after(HOUR)};
     thread_start(&waiting.thread, "caller", submits ? submit_on_thread : call_on_thread, &waiting);
-    await_sleepers(&worker->room.turn, 1);
+    await_sleepers(&worker->room.word, 1);
     pass_hours(2);
     join_caller(&waiting, LANYARD_TIMED_OUT);
   }

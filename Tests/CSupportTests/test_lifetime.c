@@ -1605,7 +1605,7 @@ TEST(c9_producers_blocked_on_a_full_ring_are_refused_when_close_begins) {
   for (int i = 0; i < 2; i++) CHECK_EQUAL(lanyard_submit(worker, record, &fill[i], NULL), LANYARD_OK);
   for (int i = 0; i < PRODUCERS; i++)
     start_producer(&producers[i], worker, i % 3 == 0 ? BY_SUBMIT : i % 3 == 1 ? BY_DEADLINE : BY_CALL);
-  await_sleepers(&worker->room.turn, PRODUCERS);
+  await_sleepers(&worker->room.word, PRODUCERS);
   CHECK_EQUAL(lanyard_when_room(worker, count_refusal, &refused), LANYARD_OK);
   CHECK_EQUAL(lanyard_close_until(worker, LANYARD_DRAIN, 0), LANYARD_TIMED_OUT);
   CHECK_EQUAL(refused, 1); /* on this thread */

@@ -12,6 +12,7 @@
  * Points of the core, in the file of their name:
  *   claimed, published            submit: after the claim, after the publication
  *   room_wait, when_room          about to sleep on a full ring; a waiter was registered
+ *   waking, calling               sleepers are about to be woken; a waiter was taken off the list, to be called
  *   idle, parking, wake           the worker found nothing and is about to say that it sleeps; has said
  *                                 so, before it looks again; a waker won
  *   taking, taken, finishing      the worker, before and after taking a request; after running it

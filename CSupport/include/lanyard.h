@@ -38,9 +38,13 @@
  *                LANYARD_FOREVER is none. Priorities are not inherited.
  *  After close   Any function on a closed worker that is still referenced returns LANYARD_CLOSED, or
  *                what its text says.
- *  Signals       A worker blocks every signal that its own fault does not cause. The caller's mask and
- *                all dispositions stay as they are. No function is async-signal-safe, except
- *                lanyard_status_text() and lanyard_version().
+ *  Signals       A worker blocks every signal that its own fault does not cause, but SIGPROF, which profilers and
+ *                crash reporters send to each thread. The caller's mask and all dispositions stay as they are. No
+ *                function is async-signal-safe, except lanyard_status_text() and lanyard_version().
+ *  Inheritance   A worker's thread has the scheduling policy, the priority, the nice value and the processors of the
+ *                thread that opened the worker; on_start may change them. A child that a request starts (posix_spawn,
+ *                fork and exec) inherits the blocked signals and would ignore SIGTERM: give posix_spawn an empty mask
+ *                (POSIX_SPAWN_SETSIGMASK), or empty it before exec.
  *  Cancellation  (pthread_cancel) No function acts on a deferred cancellation while it waits, and none
  *                is safe under asynchronous cancellation. Workers cannot be cancelled.
  *  fork          In a child of fork an inherited worker is dead: every function returns at once with
@@ -103,6 +107,12 @@ extern "C" {
 #define LANYARD_BATCH_LIMIT_DEFAULT 64u
 #define LANYARD_SPIN_NS_DEFAULT 50000u
 
+/* The sizes of lanyard_options and of lanyard_stats that are accepted: from those of the first header on. */
+#define LANYARD_OPTIONS_SIZE_MIN offsetof(lanyard_options, file)
+#define LANYARD_OPTIONS_SIZE_MAX 4096u
+#define LANYARD_STATS_SIZE_MIN (2 * sizeof(uint64_t))
+#define LANYARD_STATS_SIZE_MAX 4096u
+
 /// A worker: opaque, reference counted.
 typedef struct lanyard_worker lanyard_worker;
 
@@ -158,7 +168,9 @@ typedef uint64_t lanyard_ticket;
 
 /// How to open a worker. Set all fields with lanyard_options_init(), then change what you need.
 typedef struct lanyard_options {
-  /// Set by lanyard_options_init(); any other size is refused.
+  /// Set by lanyard_options_init(): how much of this struct the caller's header has. Smaller sizes are accepted, down
+  /// to LANYARD_OPTIONS_SIZE_MIN, and what is missing has its default; larger ones if what this library does not know
+  /// is zero.
   size_t size;
   /// Name of the worker and of its thread; copied. The kernel sees at most 15 bytes of it, cut on a
   /// UTF-8 character's boundary. NULL: "lanyard".
@@ -176,14 +188,19 @@ typedef struct lanyard_options {
   uint32_t spin_ns;
   /// Start the thread with the first request. A failure to start it then shows there, as the
   /// LANYARD_NO_THREAD of that submit. A worker that never got a request never starts a thread, and
-  /// calls neither on_start nor on_stop.
+  /// calls neither on_start nor on_stop. Its thread runs with the scheduling policy, nice value and processors that
+  /// the opener had, whoever submits first, as far as the system permits.
   bool lazy;
-  /// Given to the hooks below. Borrowed until the thread has ended.
+  /// Given to the hooks below. Borrowed until the thread has ended, and until `destroy` if there is one.
   void *LANYARD_NULLABLE context;
   /// Called on the worker's thread before the first request. May be NULL.
   void (*LANYARD_NULLABLE on_start)(void *LANYARD_NULLABLE context) LANYARD_SENDABLE;
   /// Called on the worker's thread after the last request. May be NULL.
   void (*LANYARD_NULLABLE on_stop)(void *LANYARD_NULLABLE context) LANYARD_SENDABLE;
+  /// Called once when the worker's memory is freed, after its thread was joined or if none was ever started: frees
+  /// `context`. On whatever thread gave back the last reference, closed last, or joined what ended by itself; not if
+  /// lanyard_open() fails, nor in a child of fork. May be NULL.
+  void (*LANYARD_NULLABLE destroy)(void *LANYARD_NULLABLE context) LANYARD_SENDABLE;
   /// Serves a batch. NULL: each request's function is called in turn. Otherwise it gets what is queued,
   /// up to `batch_limit`, and must call each function exactly once itself, with LANYARD_OK, before it
   /// returns. `requests` is valid until then. Requests that were withdrawn, discarded or timed out are
@@ -195,7 +212,13 @@ typedef struct lanyard_options {
   /// runs: the worker does not go on to the next one before this has returned. So it must be short and
   /// must not wait for the worker. It may come before the request's own first statement, and from several
   /// threads at once. NULL: a running request cannot be interrupted.
-  void (*LANYARD_NULLABLE interrupt)(void *LANYARD_NULLABLE context) LANYARD_SENDABLE;
+  ///
+  /// `argument` and `ticket` are those of the request that was cancelled, with `serve` one of its batch. A library
+  /// that polls a flag finds it there: keep the flag in the argument, and it stops that very request and no other.
+  /// What the hook reads through `argument` must therefore outlive the request's function: free it later, or have
+  /// the function and the hook agree under a lock of theirs.
+  void (*LANYARD_NULLABLE interrupt)(void *LANYARD_NULLABLE context, void *LANYARD_NULLABLE argument,
+                                     lanyard_ticket ticket) LANYARD_SENDABLE;
   /// Where the worker was opened, for lanyard_each_live(); filled in by lanyard_options_init(); copied.
   const char *LANYARD_NULLABLE file;
   int line;
@@ -209,7 +232,7 @@ typedef struct lanyard_options {
 
 /// What lanyard_options_init() expands to; for languages without macros.
 ///
-/// @param size  The caller's sizeof(lanyard_options). No more than this is written.
+/// @param size  The caller's sizeof(lanyard_options). So much is written: what this library does not know, with zeros.
 /// @param file  Kept as a pointer until lanyard_open() has copied it.
 LANYARD_API void lanyard_options_init_at(lanyard_options *LANYARD_NULLABLE options, size_t size,
                                          const char *LANYARD_NULLABLE file, int line);
@@ -221,7 +244,7 @@ LANYARD_API void lanyard_options_init_at(lanyard_options *LANYARD_NULLABLE optio
 ///
 /// @return LANYARD_OK
 ///         LANYARD_INVALID    worker_out is NULL, or the struct's size, the capacity, the batch limit or
-///                            the stack's size is out of range.
+///                            the stack's size is out of range; or an option is set that only a newer library has.
 ///         LANYARD_NO_MEMORY
 ///         LANYARD_NO_THREAD  the system refused a thread, ten times in about 100 ms.
 ///
@@ -263,11 +286,12 @@ LANYARD_API void lanyard_release(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLA
 /// @return LANYARD_OK         accepted.
 ///         LANYARD_FULL       no room.
 ///         LANYARD_CLOSED     closing has begun.
-///         LANYARD_NO_THREAD  a lazy worker's thread could not be started; the next submit tries again.
+///         LANYARD_NO_THREAD  a lazy worker's thread could not be started. The system was asked once; the next
+///                            submit asks again.
 ///         LANYARD_FORKED
 ///         LANYARD_INVALID    worker or function is NULL.
 ///
-/// Blocks:  never (the first submit to a lazy worker starts its thread).
+/// Blocks:  never (the first submit to a lazy worker starts its thread, and waits for no other's tries).
 LANYARD_API lanyard_status lanyard_try_submit(lanyard_worker *LANYARD_NULLABLE worker,
                                               lanyard_function LANYARD_NULLABLE function LANYARD_SENDABLE,
                                               void *LANYARD_NULLABLE argument,
@@ -279,6 +303,7 @@ LANYARD_API lanyard_status lanyard_try_submit(lanyard_worker *LANYARD_NULLABLE w
 ///         LANYARD_WOULD_DEADLOCK  called on the worker's own thread while the ring is full: only this
 ///                                 thread could make room. Refused.
 ///         LANYARD_CLOSED          also when closing began while it waited.
+///         LANYARD_NO_THREAD       the system refused a lazy worker's thread ten times in about 100 ms.
 ///
 /// Blocks:  while the ring is full. It may wait for one request more than the first that makes room.
 LANYARD_API lanyard_status lanyard_submit(lanyard_worker *LANYARD_NULLABLE worker,
@@ -482,7 +507,7 @@ LANYARD_API uint64_t lanyard_now_ns(void);
 /// What a worker has done so far. Each figure is exact once the worker is closed; while it runs they are
 /// read one after the other and need not add up.
 typedef struct lanyard_stats {
-  size_t size;           /* set it to sizeof(lanyard_stats) before the call */
+  size_t size;           /* set it to sizeof(lanyard_stats) before the call: so much is written */
   uint64_t submitted;    /* accepted requests */
   uint64_t completed;    /* ran */
   uint64_t cancelled;    /* withdrawn by lanyard_cancel() */
@@ -500,13 +525,14 @@ typedef struct lanyard_stats {
 /// Reads the statistics.
 ///
 /// @return LANYARD_OK, LANYARD_FORKED, or LANYARD_INVALID when an argument is NULL or stats_out->size is
-///         not sizeof(lanyard_stats).
+///         less than LANYARD_STATS_SIZE_MIN or no size at all.
 ///
 /// After close: the final figures.
 LANYARD_API lanyard_status lanyard_get_stats(const lanyard_worker *LANYARD_NULLABLE worker,
                                              lanyard_stats *LANYARD_NULLABLE stats_out);
 
-/// A worker as lanyard_each_live() shows it.
+/// A worker as lanyard_each_live() shows it. It may grow at its end: a program that was built with an older header sees
+/// the beginning.
 typedef struct lanyard_info {
   uint64_t id;                     /* counts from 1 in each process */
   const char *name;                /* in full */
@@ -518,6 +544,9 @@ typedef struct lanyard_info {
 } lanyard_info;
 
 /// How many workers live in this process: opened, and not yet both released and joined.
+///
+/// What has ended by itself is joined first, here and in the next two: a worker whose last reference was dropped on its
+/// own thread lives until that thread has exited, and no longer.
 ///
 /// In a child of fork: those that the child opened.
 LANYARD_API size_t lanyard_live_count(void);

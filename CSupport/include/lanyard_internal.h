@@ -36,8 +36,9 @@ void lanyard__executor_release_until(lanyard_worker *LANYARD_NULLABLE *LANYARD_N
 /// Hands over a job. The caller is a counted executor. Runs after everything this thread submitted before.
 ///
 /// Never waits for room, and never refuses, but in a child of fork (LANYARD_FORKED) and when there is no
-/// memory for the list to grow (LANYARD_NO_MEMORY). Where a lazy worker's thread cannot be started it
-/// waits until it can: a job may be neither refused nor dropped.
+/// memory for the list to grow (LANYARD_NO_MEMORY). Where the system has no thread for a lazy worker now, it waits until
+/// there is one, for a job may be neither refused nor dropped; what asking again cannot change is LANYARD_NO_THREAD, and
+/// the job stays on the list.
 lanyard_status lanyard__enqueue(lanyard_worker *worker, lanyard__job_function function, void *job,
                                 void *executor);
 
@@ -68,10 +69,6 @@ void lanyard__publish(lanyard_worker *worker, lanyard_ticket ticket, lanyard_fun
                       void *LANYARD_NULLABLE argument);
 
 /* ----------------------------------------------------------------------------------------- the end */
-
-/// Has a function called once when the worker's memory goes, after its thread was joined or if there never
-/// was one; on whatever thread that happens. Before anybody else knows the worker.
-void lanyard__on_destroy(lanyard_worker *worker, void (*destroyed)(void *LANYARD_NULLABLE context));
 
 /// Begins to close, and has a function called once by the worker's thread as the last thing that it does
 /// (if an executor keeps the thread: once the ring is drained). What is left is to join it. The caller keeps

@@ -3,9 +3,11 @@
 
 /* For a position that has left the ring. True: it runs and its hook was called. */
 bool lanyard__interrupt(lanyard_worker *worker, ly_position position) {
-  if (worker->interrupt == NULL || !ly_running_enter(&worker->running, position)) return false;
+  size_t index;
+  if (worker->interrupt == NULL || !ly_running_enter(&worker->running, position, &index)) return false;
   ly_point("interrupting", worker);
-  worker->interrupt(worker->context);
+  void *argument = worker->serve == NULL ? worker->running.argument : worker->arguments[index];
+  worker->interrupt(worker->context, argument, ly_ticket_of(position));
   ly_running_leave(&worker->running);
   return true;
 }

@@ -4,9 +4,8 @@
  * lives as long as the executor does, which the closer itself may be holding.
  *
  * Every other one waits for FINISH, which the thread announces as its last act; the one that then wins the
- * compare-and-swap of `join` joins, the others wait for its result. A closer with a deadline does not
- * join before the kernel has let go of the thread, because pthread_join has no deadline that every tool
- * understands, and destructors of thread-specific data may still run.
+ * compare-and-swap of `join` joins, the others wait for its result. A closer with a deadline only tries to join, again
+ * and again, and gives `join` back in between: destructors of thread-specific data may still run.
  */
 #include "worker.h"
 
@@ -29,6 +28,7 @@ void lanyard__append_ended(ly_process *process, ly_close_call *first) {
   else process->ended_first = first;
   while (first->next != NULL) first = first->next;
   process->ended_last = first;
+  lanyard__keep_reachable(process);
   ly_add(&process->reaper_turn, 1, release);
 }
 
@@ -118,15 +118,6 @@ static bool await_word(_Atomic uint32_t *word, uint32_t value, uint64_t deadline
   return true;
 }
 
-/* False once the deadline has passed and the kernel still knows the thread. */
-static bool await_exit(pid_t tid, uint64_t deadline_ns) {
-  for (uint64_t pause_ns = 1000; !ly_thread_is_gone(tid); pause_ns += pause_ns < 1000000 ? pause_ns : 0) {
-    if (ly_now_ns() >= deadline_ns) return false;
-    ly_sleep_ns(pause_ns);
-  }
-  return true;
-}
-
 /* OK: the thread has finished. CLOSING: it is drained, and stays for an executor. */
 static lanyard_status await_finish(lanyard_worker *worker, uint64_t deadline_ns) {
   for (bool expired = false;;) {
@@ -139,23 +130,48 @@ static lanyard_status await_finish(lanyard_worker *worker, uint64_t deadline_ns)
   }
 }
 
-static lanyard_status join(lanyard_worker *worker, uint64_t deadline_ns) {
-  uint32_t unjoined = LY_UNJOINED;
-  if (ly_load(&worker->join, acquire) == LY_UNJOINED) {
-    if (deadline_ns != LANYARD_FOREVER && !await_exit(worker->tid, deadline_ns)) return LANYARD_TIMED_OUT;
-    if (ly_cas(&worker->join, &unjoined, LY_JOINING, acq_rel, acquire)) {
+/* Everybody who waits on `join` looks again. */
+static void set_join(lanyard_worker *worker, uint32_t join) {
+  ly_happens_before(&worker->join);
+  ly_store(&worker->join, join, release); /* JOINED */
+  ly_point(join == LY_JOINED ? "joined" : "not_joined", worker); /* the caller's reference keeps the word */
+  ly_futex_wake(&worker->join, INT_MAX);
+}
+
+bool lanyard__try_join(lanyard_worker *worker) {
+  uint32_t join = LY_UNJOINED;
+  if (ly_cas(&worker->join, &join, LY_JOINING, acq_rel, acquire)) {
+    bool joined = ly_thread_try_join(worker->thread, worker->tid);
+    set_join(worker, joined ? LY_JOINED : LY_UNJOINED);
+    return joined;
+  }
+  ly_happens_after(&worker->join);
+  return join == LY_JOINED;
+}
+
+/* Waits for a thread that has finished to exit, in naps: nothing announces that, and destructors of thread-specific
+ * data may take their time. False once the deadline has passed. */
+static bool join_until(lanyard_worker *worker, uint64_t deadline_ns) {
+  for (uint64_t pause_ns = 1000; !lanyard__try_join(worker); pause_ns += pause_ns < 1000000 ? pause_ns : 0) {
+    if (ly_now_ns() >= deadline_ns) return false;
+    ly_sleep_ns(pause_ns);
+  }
+  return true;
+}
+
+static void join(lanyard_worker *worker) {
+  for (;;) {
+    uint32_t join = LY_UNJOINED;
+    if (ly_cas(&worker->join, &join, LY_JOINING, acq_rel, acquire)) {
       ly_point("joining", worker);
       ly_thread_join(worker->thread);
-      ly_happens_before(&worker->join);
-      ly_store(&worker->join, LY_JOINED, release); /* JOINED */
-      ly_point("joined", worker); /* others return now; the reference of this call keeps the word */
-      ly_futex_wake(&worker->join, INT_MAX);
-      return LANYARD_OK;
+      set_join(worker, LY_JOINED);
+      return;
     }
+    if (join == LY_JOINED) break;
+    await_word(&worker->join, LY_JOINING, LANYARD_FOREVER);
   }
-  if (!await_word(&worker->join, LY_JOINING, deadline_ns)) return LANYARD_TIMED_OUT;
   ly_happens_after(&worker->join);
-  return LANYARD_OK;
 }
 
 lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t finish_deadline_ns,
@@ -172,10 +188,11 @@ lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t finish_deadli
   if (status != LANYARD_OK) return status;
   /* Its destructors may wait for us, too. */
   if (!enter_wait(worker, exit_deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
-  status = join(worker, exit_deadline_ns);
+  bool joined = true;
+  if (exit_deadline_ns == LANYARD_FOREVER) join(worker);
+  else joined = join_until(worker, exit_deadline_ns);
   leave_wait();
-  if (status != LANYARD_OK) return status;
-  return lanyard__room_await_idle(worker, exit_deadline_ns) ? LANYARD_OK : LANYARD_TIMED_OUT;
+  return joined && lanyard__room_await_idle(worker, exit_deadline_ns) ? LANYARD_OK : LANYARD_TIMED_OUT;
 }
 
 lanyard_status lanyard_close_until(lanyard_worker *worker, lanyard_close_mode mode, uint64_t deadline_ns) {

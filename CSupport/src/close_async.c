@@ -26,6 +26,7 @@ static ly_close_call *await_call(ly_process *process) {
     if (call != NULL) {
       process->ended_first = call->next;
       if (call->next == NULL) process->ended_last = NULL;
+      lanyard__keep_reachable(process);
     } else if (over) {
       process->reaper_runs = false;
       process->reaper_ended = true;
@@ -75,8 +76,8 @@ void lanyard__join_reaper(ly_process *process) {
   if (ended) ly_thread_join(thread);
 }
 
-/* Counts one close in, so that a reaper stays. */
-static lanyard_status reserve_reaper(ly_process *process) {
+/* Under the lock once for each try, and never longer. */
+static lanyard_status try_reserve_reaper(ly_process *process) {
   lanyard__join_reaper(process);
   lanyard_status status = LANYARD_OK;
   pthread_t old;
@@ -99,6 +100,14 @@ static lanyard_status reserve_reaper(ly_process *process) {
   return status;
 }
 
+/* Counts one close in, so that a reaper stays. */
+static lanyard_status reserve_reaper(ly_process *process) {
+  lanyard_status status;
+  unsigned attempt = 0;
+  do status = try_reserve_reaper(process);
+  while (lanyard__thread_retries(status, &attempt));
+  return status;
+}
 /* Whether the thread has announced all that a closer waits for. */
 static bool is_over_for_closers(lanyard_worker *worker) {
   ly_assert_held(&worker->process->lock);

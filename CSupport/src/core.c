@@ -23,16 +23,14 @@ static lanyard_worker *create_core(const char *name, const char *file) {
   return worker;
 }
 
-/* The ring's memory comes from calloc and stays untouched: a slot that was never used costs nothing. */
 static bool create_ring(lanyard_worker *worker, uint32_t capacity, bool lazy) {
-  worker->ring_memory = ly_calloc("ring", capacity + 1, sizeof(ly_slot));
-  if (worker->ring_memory == NULL) return false;
-  uintptr_t aligned = round_up((uintptr_t)worker->ring_memory, sizeof(ly_slot));
+  ly_slot *slots = lanyard__slots_create(worker->process, capacity);
+  if (slots == NULL) return false;
 #if LANYARD_TESTING
   worker->start = (ly_position)lanyard__hooks.initial_position * LY_STEP;
 #endif
-  ly_ring_init(&worker->ring, (ly_slot *)aligned, capacity, worker->start, lazy ? LY_UNSTARTED : 0);
-  ly_exempt(worker->ring_memory, (capacity + 1) * sizeof(ly_slot));
+  ly_ring_init(&worker->ring, slots, capacity, worker->start, lazy ? LY_UNSTARTED : 0);
+  ly_exempt(slots, capacity * sizeof(ly_slot));
   ly_exempt(&worker->ring, sizeof worker->ring);
   return true;
 }
@@ -40,7 +38,9 @@ static bool create_ring(lanyard_worker *worker, uint32_t capacity, bool lazy) {
 static bool create_batch(lanyard_worker *worker, uint32_t limit) {
   worker->batch = ly_calloc("batch", limit, sizeof *worker->batch);
   worker->replies = ly_calloc("replies", limit, sizeof *worker->replies);
-  return worker->batch != NULL && worker->replies != NULL;
+  if (worker->interrupt != NULL) worker->arguments = ly_calloc("arguments", limit, sizeof *worker->arguments);
+  return worker->batch != NULL && worker->replies != NULL &&
+         (worker->interrupt == NULL || worker->arguments != NULL);
 }
 
 static bool create_locks(lanyard_worker *worker) {
@@ -61,10 +61,17 @@ static void exempt_atomics(lanyard_worker *worker) {
   (void)worker;
 }
 
+static void destroy_ring(lanyard_worker *worker) {
+  ly_position tail = ly_load(&worker->ring.tail, relaxed) & (ly_position)~LY_FLAGS;
+  uint64_t used = worker->start == 0 ? (uint64_t)tail / LY_STEP : UINT64_MAX; /* a test's start touches all */
+  lanyard__slots_destroy(worker->process, worker->ring.slots, ly_ring_capacity(&worker->ring), used);
+}
+
 static void free_parts(lanyard_worker *worker) {
-  ly_free(worker->ring_memory);
+  if (worker->ring.slots != NULL) destroy_ring(worker);
   ly_free(worker->batch);
   ly_free(worker->replies);
+  ly_free(worker->arguments);
   lanyard__jobs_destroy(&worker->jobs);
 }
 
@@ -81,6 +88,8 @@ lanyard_status lanyard__create(const lanyard_options *options, ly_process *proce
   worker->on_stop = options->on_stop;
   worker->serve = options->serve;
   worker->interrupt = options->interrupt;
+  worker->destroy = options->destroy;
+  worker->lazy = options->lazy;
   worker->stack_size_bytes = round_up(options->stack_size_bytes, (size_t)sysconf(_SC_PAGESIZE));
   worker->batch_limit = options->serve == NULL                 ? 1
                         : options->batch_limit < capacity ? options->batch_limit
@@ -164,10 +173,6 @@ void lanyard__destroy(lanyard_worker *worker) {
   pthread_mutex_destroy(&worker->lock);
   pthread_mutex_destroy(&worker->jobs.lock);
   worker->magic = 0;
-  if (worker->destroyed != NULL) worker->destroyed(worker->context);
+  if (worker->destroy != NULL) worker->destroy(worker->context);
   lanyard__memory_release(worker);
-}
-
-void lanyard__on_destroy(lanyard_worker *worker, void (*destroyed)(void *context)) {
-  worker->destroyed = destroyed;
 }

@@ -21,6 +21,8 @@ static inline bool ly_entry_expired(const ly_entry *entry) {
   return (entry->extra & 1) && ly_now_ns() >= entry->extra >> 1;
 }
 
+static inline lanyard_ticket ly_ticket_of(ly_position position) { return (lanyard_ticket)position / LY_STEP + 1; }
+
 static inline ly_reply *ly_entry_reply(const ly_entry *entry) {
   return entry->extra & 1 ? NULL : (ly_reply *)(uintptr_t)entry->extra;
 }

@@ -42,8 +42,14 @@ lanyard_status lanyard__enqueue(lanyard_worker *worker, lanyard__job_function fu
   if (!lanyard__jobs_push(&worker->jobs, &worker->ring, (ly_job){function, job, executor, 0}))
     return LANYARD_NO_MEMORY;
   ly_point("enqueued", worker);
-  if (LY_UNLIKELY(ly_load(&worker->ring.tail, relaxed) & LY_UNSTARTED))
-    while (lanyard__start(worker, true) != LANYARD_OK) ly_sleep_ns(10000000); /* it may not be dropped */
+  if (LY_UNLIKELY(ly_load(&worker->ring.tail, relaxed) & LY_UNSTARTED)) {
+    /* A job may not be dropped: what may pass is waited for, and what cannot is said. */
+    while ((status = lanyard__start(worker, LY_FOR_A_JOB)) != LANYARD_OK) {
+      int error = lanyard__thread_error();
+      if (error != EAGAIN && error != ENOMEM) return status;
+      ly_sleep_ns(10000000);
+    }
+  }
   ly_park_wake(&worker->park); /* NEWS */
   return LANYARD_OK;
 }

@@ -28,8 +28,9 @@
 #ifndef LANYARD_JOBS_H
 #define LANYARD_JOBS_H
 
+#include "ring.h" /* first: it asks for GNU's names */
+
 #include "lanyard_internal.h"
-#include "ring.h"
 
 typedef struct ly_job {
   lanyard__job_function function;
@@ -64,11 +65,14 @@ typedef struct ly_jobs {
   bool more;         /* `pending` was not empty when it last looked */
   uint32_t seen;     /* `changes` when it last looked */
   uint64_t alarm_ns; /* the first timer's deadline; LANYARD_FOREVER: there is none */
+  uint64_t looked_ns;            /* when it last looked at the clock for the timers */
+  uint32_t rounds, rounds_limit; /* of the loop since then, and after how many it looks again */
 } ly_jobs;
 
 static inline void ly_jobs_init(ly_jobs *jobs) {
   atomic_init(&jobs->changes, 0u);
   jobs->alarm_ns = LANYARD_FOREVER;
+  jobs->rounds_limit = 1;
   ly_exempt(&jobs->changes, sizeof jobs->changes);
 }
 

@@ -84,6 +84,7 @@ static void collect(lanyard_worker *worker, ly_batch *batch) {
     if (!ly_ring_take(ring, head)) continue; /* withdrawn just now */
     if (outcome == LANYARD_OK) {
       batch->requests[batch->count] = (lanyard_request){entry.function, entry.argument};
+      if (worker->arguments != NULL) worker->arguments[batch->count] = entry.argument; /* `serve` may change its array */
       batch->replies[batch->count++] = ly_entry_reply(&entry);
       head = (ly_position)(head + LY_STEP);
     } else {
@@ -95,7 +96,7 @@ static void collect(lanyard_worker *worker, ly_batch *batch) {
   batch->end = head;
   if (batch->count == 0) return;
   ly_point("taken", worker);
-  if (worker->interrupt != NULL) ly_running_begin(&worker->running, batch->first, head);
+  if (worker->interrupt != NULL) ly_running_begin(&worker->running, batch->first, head, batch->requests->argument);
 }
 
 static void run(lanyard_worker *worker, ly_batch *batch) {
@@ -139,9 +140,11 @@ static bool has_news(const void *worker) {
 static void sleep_until_news(lanyard_worker *worker, ly_position tail) {
   ly_assert_on_worker(worker);
   uint64_t begin = ly_now_ns();
-  if (!ly_park_sleep(&worker->park, &worker->ring, tail, &worker->jobs, worker->jobs.alarm_ns)) return;
-  ly_bump(&worker->parks, 1);
-  uint64_t woken = ly_load(&worker->park.woken_ns, relaxed); /* WAKE orders it */
+  ly_slept slept = ly_park_sleep(&worker->park, &worker->ring, tail, &worker->jobs, worker->jobs.alarm_ns);
+  if (slept == LY_DID_NOT_SLEEP) return;
+  if (slept == LY_WAS_WOKEN) ly_bump(&worker->parks, 1);
+  uint64_t woken = slept == LY_WAS_WOKEN ? ly_load(&worker->park.woken_ns, relaxed) /* WAKE orders it */
+                                         : ly_now_ns();
   ly_spin_slept(&worker->spin, woken > begin ? woken - begin : 0);
 }
 
@@ -203,21 +206,26 @@ void *lanyard__loop(void *argument) {
   int ignored;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
   lanyard__thread_name(worker->name);
+  if (worker->lazy) lanyard__attributes_take(&worker->attributes);
   if (worker->on_start != NULL) worker->on_start(worker->context);
 
   lanyard_request request;
   ly_reply *reply;
   ly_batch batch = {worker->serve == NULL ? &request : worker->batch,
                     worker->serve == NULL ? &reply : worker->replies, 0, 0, 0};
-  for (;;) {
-    lanyard__run_timers(worker); /* before a request is said to run: it is what an interrupt is for */
+  for (bool was_idle = true;;) {
+    /* Before a request is said to run: it is what an interrupt is for. */
+    lanyard__run_timers(worker, was_idle);
+    was_idle = false;
     collect(worker, &batch);
     if (LY_UNLIKELY(ly_room_is_awaited(&worker->room))) lanyard__room_made(worker, false); /* ROOM */
     if (batch.count > 0) {
       run(worker, &batch);
     } else {
       if (LY_UNLIKELY(ly_load(&worker->close_hint, relaxed)) && !ly_is_foreign(worker)) notice_drain(worker);
-      if (!run_jobs(worker) && !await_requests(worker)) break;
+      if (run_jobs(worker)) continue;
+      if (!await_requests(worker)) break;
+      was_idle = true;
     }
   }
   if (worker->on_stop != NULL && !ly_is_foreign(worker)) worker->on_stop(worker->context);

@@ -42,13 +42,17 @@ static void bury(lanyard_worker *worker) {
   ly_lock(&process->lock);
   worker->zombie_next = process->zombies;
   process->zombies = worker;
+  lanyard__keep_reachable(process);
   ly_unlock(&process->lock);
 }
 
 static bool is_over(lanyard_worker *worker) {
   ly_assert_held(&worker->process->lock);
-  return worker != lanyard__current && ly_load(&worker->phase, acquire) == LY_FINISHED /* FINISH */
-         && ly_load(&worker->room.calling, relaxed) == 0 && ly_thread_is_gone(worker->tid);
+  if (worker == lanyard__current || ly_load(&worker->room.calling, acquire) != 0) return false;
+  if (ly_load(&worker->ring.tail, relaxed) & LY_UNSTARTED) return true; /* it is closed: there never will be a thread */
+  if (ly_load(&worker->phase, acquire) != LY_FINISHED) return false; /* FINISH */
+  ly_happens_after(&worker->phase);
+  return lanyard__try_join(worker);
 }
 
 /* Joins and destroys the zombies whose threads are over. Waits for none. */
@@ -57,7 +61,6 @@ void lanyard__reap(ly_process *process) {
   ly_lock(&process->lock);
   for (lanyard_worker **at = &process->zombies; *at != NULL;) {
     lanyard_worker *worker = *at;
-    ly_happens_after(&worker->phase);
     if (is_over(worker)) {
       *at = worker->zombie_next;
       worker->zombie_next = over;
@@ -66,10 +69,10 @@ void lanyard__reap(ly_process *process) {
       at = &worker->zombie_next;
     }
   }
+  lanyard__keep_reachable(process);
   ly_unlock(&process->lock);
   for (lanyard_worker *worker = over, *next; worker != NULL; worker = next) {
     next = worker->zombie_next;
-    lanyard__await_end(worker, LANYARD_FOREVER, LANYARD_FOREVER); /* it has ended: this only joins */
     lanyard__destroy(worker);
   }
 }

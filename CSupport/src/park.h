@@ -42,9 +42,11 @@ static inline void ly_park_wake(ly_park *park) {
   ly_futex_wake(&park->word, 1);
 }
 
+typedef enum ly_slept { LY_DID_NOT_SLEEP, LY_WAS_WOKEN, LY_SLEPT_OUT } ly_slept;
+
 /* The worker: sleeps unless the tail is no longer what it was when the ring was found empty, or there is
- * news of jobs. True: somebody woke it. False: it did not sleep, or the deadline passed. */
-static inline bool ly_park_sleep(ly_park *park, ly_ring *ring, ly_position empty_tail, ly_jobs *jobs,
+ * news of jobs. */
+static inline ly_slept ly_park_sleep(ly_park *park, ly_ring *ring, ly_position empty_tail, ly_jobs *jobs,
                                  uint64_t deadline_ns) {
   ly_point("idle", park);
   ly_store(&park->word, LY_PARKED, seq_cst); /* PARK */
@@ -52,13 +54,14 @@ static inline bool ly_park_sleep(ly_park *park, ly_ring *ring, ly_position empty
   if (ly_load(&ring->tail, seq_cst) != empty_tail ||     /* PARK */
       ly_load(&jobs->changes, seq_cst) != jobs->seen) {     /* NEWS */
     ly_store(&park->word, LY_AWAKE, relaxed); /* a waker that was faster only makes one useless wake */
-    return false;
+    return LY_DID_NOT_SLEEP;
   }
   while (ly_load(&park->word, acquire) == LY_PARKED) { /* WAKE */
     if (ly_futex_wait(&park->word, LY_PARKED, deadline_ns) != ETIMEDOUT) continue;
-    return ly_exchange(&park->word, LY_AWAKE, acquire) == LY_AWAKE; /* WAKE, if somebody was faster */
+    /* WAKE, if somebody was faster. */
+    return ly_exchange(&park->word, LY_AWAKE, acquire) == LY_AWAKE ? LY_WAS_WOKEN : LY_SLEPT_OUT;
   }
-  return true;
+  return LY_WAS_WOKEN;
 }
 
 #endif

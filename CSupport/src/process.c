@@ -25,7 +25,14 @@ static ly_process *page_create(void) {
   return process;
 }
 
+#if LANYARD_ANNOTATE
+bool lanyard__annotates;
+#endif
+
 ly_process *lanyard__process_get(void) {
+#if LANYARD_ANNOTATE
+  if (RUNNING_ON_VALGRIND && !lanyard__annotates) lanyard__annotates = true; /* valgrind runs one thread at a time */
+#endif
   ly_process *process = ly_load(&page, acquire); /* PAGE */
   while (!is_usable(process)) {
     ly_process *fresh = page_create();
@@ -50,4 +57,11 @@ ly_process *lanyard__process_peek(void) {
   ly_process *process = ly_load(&page, acquire); /* PAGE */
   if (!is_usable(process) || ly_load(&process->generation, acquire) == 0) return NULL;
   return process;
+}
+
+static const void *volatile reachable[2];
+
+void lanyard__keep_reachable(const ly_process *process) {
+  reachable[0] = process->zombies;
+  reachable[1] = process->ended_first;
 }

@@ -28,6 +28,13 @@ typedef struct ly_close_call {
   void *argument;
 } ly_close_call;
 
+/* A mapping for a ring, of a worker that is gone: zeroed. slots.c */
+enum { LY_SPARES = 8 };
+typedef struct ly_spare {
+  struct ly_slot *slots; /* NULL: none */
+  size_t bytes;
+} ly_spare;
+
 typedef struct ly_process {
   _Atomic uint64_t generation; /* 0: fresh, or wiped by fork */
   bool checks_pid;             /* the kernel cannot wipe: compare pids instead */
@@ -45,6 +52,7 @@ typedef struct ly_process {
   _Atomic uint32_t reaper_turn; /* futex: changes with every entry of the ended list */
   _Atomic uint32_t ended_turn;  /* futex: changes with every end of a thread or worker; quiesce waits on it */
   uint32_t quiescers;           /* threads that do */
+  ly_spare spares[LY_SPARES];
   _Atomic size_t live_count;    /* written under `lock` */
 } ly_process;
 
@@ -58,5 +66,8 @@ static inline bool ly_process_is_foreign(const ly_process *process, uint64_t gen
 ly_process *lanyard__process_get(void);
 /* This process's page if it has ever opened a worker, else NULL. */
 ly_process *lanyard__process_peek(void);
+/* Under the lock, after a change of `zombies` or of the ended list. Leak checkers look for pointers in ordinary memory
+ * and not in the page: what waits there to be joined or answered is no leak. */
+void lanyard__keep_reachable(const ly_process *process);
 
 #endif

@@ -3,7 +3,9 @@
 
 size_t lanyard_live_count(void) {
   ly_process *process = lanyard__process_peek();
-  return process == NULL ? 0 : ly_load(&process->live_count, relaxed);
+  if (process == NULL) return 0;
+  lanyard__reap(process); /* what has ended lives no more */
+  return ly_load(&process->live_count, relaxed);
 }
 
 /* The first live worker with a higher id than `last_id`, with its bytes kept; NULL if there is none.
@@ -20,6 +22,7 @@ static lanyard_worker *next_live(ly_process *process, const lanyard_worker *hint
 void lanyard_each_live(void (*visit)(const lanyard_info *, void *), void *argument) {
   ly_process *process = lanyard__process_peek();
   if (process == NULL || visit == NULL) return;
+  lanyard__reap(process); /* as above */
   lanyard_worker *worker = NULL;
   for (uint64_t id = 0;;) {
     lanyard_worker *next = next_live(process, worker, id);
@@ -53,7 +56,7 @@ static void write_all(int descriptor, const char *text, size_t size) {
   }
 }
 
-/* A name is somebody's, and the report has one line for each worker. */
+/* Names come from callers: a control character in one must not break the line. */
 static void replace_controls(char *text, size_t size) {
   for (size_t i = 0; i < size; i++)
     if ((unsigned char)text[i] < ' ' || text[i] == 0x7f) text[i] = '?';

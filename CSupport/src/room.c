@@ -51,11 +51,14 @@ static ly_waiter *unlink_after(lanyard_worker *worker, ly_waiter *previous) {
   return waiter;
 }
 
-/* How many may be called now. The depth that is read may lag behind the room that was found, and to call one too
- * many is allowed. */
+static bool may_call(lanyard_worker *worker) {
+  return ly_load(&worker->ring.tail, acquire) & LY_CLOSED || ly_ring_has_room(&worker->ring); /* ROOM */
+}
+
+/* How many are called in one go: as many as there is room for, and one at least, because room was found a moment ago
+ * and may have been taken since by a producer: callbacks must not starve beside those. */
 static size_t count_callable(lanyard_worker *worker) {
   if (ly_load(&worker->ring.tail, acquire) & LY_CLOSED) return SIZE_MAX;
-  if (!ly_ring_has_room(&worker->ring)) return 0; /* ROOM */
   uint32_t slots = ly_ring_capacity(&worker->ring) - ly_ring_depth(&worker->ring);
   return slots == 0 ? 1 : slots;
 }
@@ -85,7 +88,7 @@ static bool leave(lanyard_worker *worker) {
   if (room->first != NULL) {
     ly_or(&room->word, (uint32_t)LY_CALLBACKS, seq_cst); /* ROOM */
     bool looks_again = lanyard__current == worker && !(ly_load(&worker->ring.tail, acquire) & LY_CLOSED);
-    if (!looks_again && count_callable(worker) > 0) {
+    if (!looks_again && may_call(worker)) {
       ly_and(&room->word, ~(uint32_t)LY_CALLBACKS, relaxed);
       return false;
     }

@@ -28,6 +28,7 @@ enum { LY_RUNNING = 1, LY_INTERRUPTER = 2 };
 typedef struct ly_running {
   _Atomic uint32_t word;
   _Atomic(ly_position) first, end; /* the range that runs: [first, end); written by the worker before RUN */
+  void *argument;                  /* of a request that runs alone; written by the worker before RUN */
   _Atomic(ly_position) done;       /* everything below was answered; written by the worker */
 } ly_running;
 
@@ -40,7 +41,8 @@ static inline void ly_running_init(ly_running *running, ly_position start) {
 }
 
 /* The worker, before it runs [first, end). */
-static inline void ly_running_begin(ly_running *running, ly_position first, ly_position end) {
+static inline void ly_running_begin(ly_running *running, ly_position first, ly_position end, void *argument) {
+  running->argument = argument;
   ly_store(&running->first, first, relaxed);
   ly_store(&running->end, end, relaxed);
   ly_happens_before(running);
@@ -70,16 +72,19 @@ static inline void ly_running_leave(ly_running *running) {
     ly_futex_wake(&running->word, 1); /* LEAVE */
 }
 
-/* Any thread, for a position that has left the ring. True: it runs, and does not end before leave(). */
-static inline bool ly_running_enter(ly_running *running, ly_position position) {
+/* Any thread, for a position that has left the ring. True: it runs, and does not end before leave(). *index_out: which
+ * one of those that run. */
+static inline bool ly_running_enter(ly_running *running, ly_position position, size_t *index_out) {
   for (unsigned turn = 0;;) {
     uint32_t word = ly_load(&running->word, acquire);
     if (word & LY_RUNNING) {
       if (!ly_cas(&running->word, &word, word + LY_INTERRUPTER, acq_rel, acquire)) continue; /* RUN */
       ly_happens_after(running);
-      if (!ly_before(position, ly_load(&running->first, relaxed)) &&
-          ly_before(position, ly_load(&running->end, relaxed)))
+      ly_position first = ly_load(&running->first, relaxed);
+      if (!ly_before(position, first) && ly_before(position, ly_load(&running->end, relaxed))) {
+        *index_out = (size_t)(ly_position)(position - first) / LY_STEP;
         return true;
+      }
       ly_running_leave(running);
     }
     if (ly_before(position, ly_load(&running->done, acquire))) return false; /* DONE */

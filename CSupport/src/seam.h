@@ -38,6 +38,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -81,7 +82,7 @@ struct lanyard__hooks {
   void (*unlock)(pthread_mutex_t *mutex);
   int (*thread_create)(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *);
   int (*thread_join)(pthread_t thread);
-  bool (*thread_is_gone)(pid_t tid);
+  bool (*thread_try_join)(pthread_t thread, pid_t tid);
   uint64_t (*now_ns)(void);
   void (*yield)(void);
   void (*pause)(void);
@@ -321,10 +322,21 @@ static inline ssize_t ly_write(int descriptor, const void *bytes, size_t size) {
 
 static inline pid_t ly_thread_id(void) { return (pid_t)syscall(SYS_gettid); }
 
-/* Whether the kernel has let go of a thread of this process, destructors and all. */
+/* Whether the kernel has let go of a thread of this process, destructors and all. Once it has, the id may name
+ * another thread: only for an id that cannot have come round, and for tests. */
 static inline bool ly_thread_is_gone(pid_t tid) {
-  LY_REPLACED(thread_is_gone, tid);
   return syscall(SYS_tgkill, getpid(), tid, 0) != 0 && errno == ESRCH;
+}
+
+/* Joins a thread that is over, destructors and all; false: it is not. Goes by the thread and not by its id, which the
+ * kernel may have given to another one since. valgrind's tools know pthread_join alone: there the id decides, which
+ * would have to come round within one run. */
+static inline bool ly_thread_try_join(pthread_t thread, pid_t tid) {
+  LY_REPLACED(thread_try_join, thread, tid);
+  if (!ly_runs_on_valgrind()) return pthread_tryjoin_np(thread, NULL) == 0;
+  if (!ly_thread_is_gone(tid)) return false;
+  ly_thread_join(thread);
+  return true;
 }
 
 /* --------------------------------------------------------------------------------------- memory */
@@ -352,6 +364,12 @@ static inline void *ly_wiped_page(size_t bytes, bool *wiped) {
   if (page == MAP_FAILED) return NULL;
   *wiped = !ly_fails("madvise") && madvise(page, bytes, MADV_WIPEONFORK) == 0;
   return page;
+}
+
+/* Zeroed memory of which nothing is resident before it is written. */
+static inline void *ly_map(size_t bytes) {
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
 }
 
 static inline void ly_unmap(void *page, size_t bytes) { munmap(page, bytes); }

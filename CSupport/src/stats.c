@@ -11,10 +11,7 @@ bool lanyard_is_closed(const lanyard_worker *worker) {
 
 uint64_t lanyard_now_ns(void) { return ly_now_ns(); }
 
-lanyard_status lanyard_get_stats(const lanyard_worker *worker, lanyard_stats *stats_out) {
-  lanyard_status status = ly_check(worker);
-  if (status != LANYARD_OK) return status;
-  if (stats_out == NULL || stats_out->size != sizeof *stats_out) return LANYARD_INVALID;
+static void read_stats(const lanyard_worker *worker, lanyard_stats *stats_out) {
   uint64_t inline_calls = ly_load(&worker->inline_calls, relaxed);
   ly_position tail = ly_load(&worker->ring.tail, relaxed) & (ly_position)~LY_FLAGS;
   stats_out->submitted = (ly_position)(tail - worker->start) / LY_STEP + inline_calls;
@@ -29,5 +26,18 @@ lanyard_status lanyard_get_stats(const lanyard_worker *worker, lanyard_stats *st
   stats_out->capacity = ly_ring_capacity(&worker->ring);
   stats_out->depth = ly_ring_depth(&worker->ring);
   stats_out->depth_high = ly_load(&worker->depth_high, relaxed);
+}
+
+lanyard_status lanyard_get_stats(const lanyard_worker *worker, lanyard_stats *stats_out) {
+  lanyard_status status = ly_check(worker);
+  if (status != LANYARD_OK) return status;
+  if (stats_out == NULL || stats_out->size < LANYARD_STATS_SIZE_MIN || stats_out->size > LANYARD_STATS_SIZE_MAX)
+    return LANYARD_INVALID;
+  lanyard_stats stats = {.size = stats_out->size};
+  read_stats(worker, &stats);
+  /* No more than the caller's header has; what this library does not have is 0. */
+  size_t size = stats.size;
+  if (size > sizeof stats) memset((char *)stats_out + sizeof stats, 0, size - sizeof stats);
+  memcpy(stats_out, &stats, size < sizeof stats ? size : sizeof stats);
   return LANYARD_OK;
 }

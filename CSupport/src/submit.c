@@ -7,8 +7,6 @@ typedef struct ly_terms {
   uint64_t deadline_ns;
 } ly_terms;
 
-static lanyard_ticket ticket_of(ly_position position) { return (lanyard_ticket)position / LY_STEP + 1; }
-
 /* The ring was full or refused. Claims after all, or says why not. */
 static lanyard_status claim_slowly(lanyard_worker *worker, ly_terms terms, ly_claim claim,
                                    ly_position *position_out) {
@@ -16,7 +14,7 @@ static lanyard_status claim_slowly(lanyard_worker *worker, ly_terms terms, ly_cl
     if (claim == LY_CLAIM_OK) return LANYARD_OK;
     if (claim == LY_CLAIM_REFUSED) {
       if (ly_load(&worker->ring.tail, acquire) & LY_CLOSED) return LANYARD_CLOSED;
-      lanyard_status status = lanyard__start(worker, false);
+      lanyard_status status = lanyard__start(worker, terms.waits ? LY_MAY_BLOCK : LY_NEVER_BLOCKS);
       if (status != LANYARD_OK) return status;
       claim = ly_ring_claim(&worker->ring, position_out);
     } else if (!terms.waits) {
@@ -55,7 +53,7 @@ static inline lanyard_status submit(lanyard_worker *worker, ly_entry entry, ly_t
   status = claim(worker, terms, position_out);
   if (LY_UNLIKELY(status != LANYARD_OK)) return status;
   /* Before it can run: it may free the memory that the ticket lies in. */
-  if (ticket_out != NULL) *ticket_out = ticket_of(*position_out);
+  if (ticket_out != NULL) *ticket_out = ly_ticket_of(*position_out);
   publish(worker, *position_out, entry);
   return LANYARD_OK;
 }
@@ -65,7 +63,7 @@ lanyard_status lanyard__try_claim(lanyard_worker *worker, lanyard_ticket *ticket
   if (status != LANYARD_OK) return status;
   ly_position position;
   status = claim(worker, (ly_terms){false, LANYARD_FOREVER}, &position);
-  if (status == LANYARD_OK) *ticket_out = ticket_of(position);
+  if (status == LANYARD_OK) *ticket_out = ly_ticket_of(position);
   return status;
 }
 

@@ -2,7 +2,8 @@
  *
  * The mask is changed around pthread_create, because a thread that blocked signals itself would be open
  * to them for its first instructions; and it is put back with SIG_SETMASK whatever happened. A system
- * that is short of threads for a moment answers EAGAIN, so that is asked again, ten times in 100 ms or so.
+ * that is short of threads for a moment answers EAGAIN, so callers that may block ask again, ten times in 100 ms or so.
+ * They do that with no lock held, and a caller that must not block asks once: nobody waits for another's tries.
  */
 #include "worker.h"
 
@@ -16,11 +17,11 @@ enum { TRIES = 10 };
 #define FIRST_PAUSE_NS UINT64_C(200000)
 #define STACK_DEFAULT_MIN (UINT64_C(1) << 20) /* musl's default is 128 KiB */
 
-/* All but what a thread brings upon itself. */
+/* All but what a thread brings upon itself, and SIGPROF, which profilers and crash reporters send to each thread. */
 static void fill_mask(sigset_t *mask) {
-  static const int own_fault[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+  static const int open[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF};
   sigfillset(mask);
-  for (size_t i = 0; i < sizeof own_fault / sizeof *own_fault; i++) sigdelset(mask, own_fault[i]);
+  for (size_t i = 0; i < sizeof open / sizeof *open; i++) sigdelset(mask, open[i]);
 }
 
 static int set_stack(pthread_attr_t *attributes, size_t bytes) {
@@ -33,14 +34,10 @@ static int set_stack(pthread_attr_t *attributes, size_t bytes) {
   return ly_attributes_stack(attributes, bytes);
 }
 
-static int create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
-                  void *argument) {
-  uint64_t pause_ns = FIRST_PAUSE_NS;
-  for (int attempt = 1;; attempt++, pause_ns *= 2) {
-    int failed = ly_thread_create(thread, attributes, start, argument);
-    if (failed != EAGAIN || attempt == TRIES) return failed;
-    ly_sleep_ns(pause_ns);
-  }
+bool lanyard__thread_retries(lanyard_status status, unsigned *attempt) {
+  if (status != LANYARD_NO_THREAD || last_error != EAGAIN || ++*attempt == TRIES) return false;
+  ly_sleep_ns(FIRST_PAUSE_NS << (*attempt - 1));
+  return true;
 }
 
 lanyard_status lanyard__thread_start(pthread_t *thread_out, size_t stack_size_bytes,
@@ -53,7 +50,7 @@ lanyard_status lanyard__thread_start(pthread_t *thread_out, size_t stack_size_by
   fill_mask(&mask);
   if ((last_error = set_stack(&attributes, stack_size_bytes)) == 0 &&
       (last_error = ly_signal_mask(&mask, &old)) == 0) {
-    last_error = create(thread_out, &attributes, start, argument);
+    last_error = ly_thread_create(thread_out, &attributes, start, argument);
     if (last_error == 0) status = LANYARD_OK;
     pthread_sigmask(SIG_SETMASK, &old, NULL); /* undoes what succeeded a moment ago */
   }
@@ -80,7 +77,8 @@ lanyard_status lanyard__spawn(lanyard_worker *worker) {
   return status;
 }
 
-lanyard_status lanyard__start(lanyard_worker *worker, bool for_job) {
+/* Under the lock once for each try, and never longer. */
+static lanyard_status try_start(lanyard_worker *worker, bool for_job) {
   lanyard_status status = LANYARD_OK;
   ly_lock(&worker->lock);
   ly_point("starting", worker);
@@ -93,4 +91,31 @@ lanyard_status lanyard__start(lanyard_worker *worker, bool for_job) {
   }
   ly_unlock(&worker->lock);
   return status;
+}
+
+lanyard_status lanyard__start(lanyard_worker *worker, ly_starter starter) {
+  unsigned attempt = 0;
+  lanyard_status status;
+  do status = try_start(worker, starter == LY_FOR_A_JOB);
+  while (starter != LY_NEVER_BLOCKS && lanyard__thread_retries(status, &attempt));
+  return status;
+}
+
+/* ------------------------------------------------------------------------ what a lazy worker inherits */
+
+void lanyard__attributes_read(ly_attributes *attributes) {
+  attributes->policy = sched_getscheduler(0);
+  errno = 0;
+  attributes->nice = getpriority(PRIO_PROCESS, 0); /* on Linux the calling thread's */
+  attributes->is_known = attributes->policy >= 0 && errno == 0 &&
+                         sched_getparam(0, &attributes->parameters) == 0 &&
+                         sched_getaffinity(0, sizeof attributes->cpus, &attributes->cpus) == 0;
+}
+
+/* What the system does not permit stays as it is: the thread has been started, and works. */
+void lanyard__attributes_take(const ly_attributes *attributes) {
+  if (!attributes->is_known) return;
+  (void)sched_setaffinity(0, sizeof attributes->cpus, &attributes->cpus);
+  (void)setpriority(PRIO_PROCESS, 0, attributes->nice);
+  (void)sched_setscheduler(0, attributes->policy, &attributes->parameters);
 }

@@ -26,7 +26,7 @@ lanyard_status lanyard__set_timer(lanyard_worker *worker, uint64_t deadline_ns, 
   if (status != LANYARD_OK) return status;
   if (lanyard_is_closed(worker)) return LANYARD_CLOSED;
   if (ly_load(&worker->ring.tail, relaxed) & LY_UNSTARTED) {
-    status = lanyard__start(worker, false);
+    status = lanyard__start(worker, LY_NEVER_BLOCKS);
     if (status != LANYARD_OK) return status;
   }
   ly_timer *timer = ly_calloc("timer", 1, sizeof *timer);
@@ -54,12 +54,27 @@ static ly_timer *take_due(ly_jobs *jobs, uint64_t now) {
 }
 
 /* Timers set by a tick run in the next round, even when already due: a tick cannot keep this loop busy for ever. */
-void lanyard__run_timers(lanyard_worker *worker) {
+/* Reading the clock costs as much as a short request. A worker that goes from request to request looks after so many
+ * of them as take LOOK_NS together, by the time that those before took, and after ROUNDS_MAX at the latest: where
+ * requests suddenly become long, a timer may be late by so many of them, once. */
+enum { LOOK_NS = 4000, ROUNDS_MAX = 32 };
+
+static bool look_at_clock(ly_jobs *jobs, bool was_idle, uint64_t *now_out) {
+  if (!was_idle && ++jobs->rounds < jobs->rounds_limit) return false;
+  uint64_t now = *now_out = ly_now_ns();
+  if (was_idle || now - jobs->looked_ns > LOOK_NS) jobs->rounds_limit = 1;
+  else if (jobs->rounds_limit < ROUNDS_MAX) jobs->rounds_limit *= 2;
+  jobs->looked_ns = now;
+  jobs->rounds = 0;
+  return true;
+}
+
+void lanyard__run_timers(lanyard_worker *worker, bool was_idle) {
   ly_assert_on_worker(worker);
   ly_jobs *jobs = &worker->jobs;
   if (LY_LIKELY(jobs->alarm_ns == LANYARD_FOREVER) || ly_is_foreign(worker)) return;
-  uint64_t now = ly_now_ns();
-  if (now < jobs->alarm_ns) return;
+  uint64_t now;
+  if (!look_at_clock(jobs, was_idle, &now) || now < jobs->alarm_ns) return;
   if (lanyard_is_closed(worker)) {
     lanyard__drop_timers(worker);
     return;

@@ -43,6 +43,15 @@
 enum { LY_SERVING = 0, LY_DRAINED = 1, LY_FINISHED = 2 };
 enum { LY_UNJOINED = 0, LY_JOINING = 1, LY_JOINED = 2 };
 
+/* How the opener of a lazy worker is scheduled: its thread is started by whoever comes first, and shall not inherit
+ * from that one. */
+typedef struct ly_attributes {
+  bool is_known;
+  int policy, nice;
+  struct sched_param parameters;
+  cpu_set_t cpus;
+} ly_attributes;
+
 struct lanyard_worker {
   /* Constant after open; every thread reads it. */
   uint64_t magic;
@@ -52,15 +61,16 @@ struct lanyard_worker {
   void (*on_start)(void *);
   void (*on_stop)(void *);
   void (*serve)(void *, lanyard_request *, size_t);
-  void (*interrupt)(void *);
+  void (*interrupt)(void *, void *, lanyard_ticket);
   void *(*main)(void *);     /* what its thread runs */
-  void (*destroyed)(void *); /* written before anybody else knows the worker */
+  void (*destroy)(void *);
   size_t stack_size_bytes;
   uint32_t batch_limit;
   ly_position start; /* where the ring's counters began */
-  void *ring_memory;
   const char *name, *file;
   int line;
+  bool lazy;
+  ly_attributes attributes; /* of a lazy one */
   uint64_t opened_ns, id;
 
   alignas(LY_LINE) ly_park park; /* read by every producer, written to sleep and to wake */
@@ -69,6 +79,7 @@ struct lanyard_worker {
   /* The worker's own. Counters are read by others, for statistics. */
   alignas(LY_LINE) lanyard_request *batch; /* batch_limit, with `serve` */
   ly_reply **replies;                      /* batch_limit, with `serve` */
+  void **arguments;                        /* batch_limit, with `serve` and `interrupt`: as they were submitted */
   ly_spin spin;
   bool has_drained; /* LY_DRAINED was announced */
   _Atomic uint64_t completed, discarded, batches, parks, inline_calls;
@@ -161,6 +172,7 @@ void *lanyard__loop(void *worker); /* the thread */
 /* close.c */
 void lanyard__begin_close(lanyard_worker *worker, lanyard_close_mode mode); /* any thread */
 void lanyard__announce(lanyard_worker *worker, uint32_t phase); /* the worker: LY_DRAINED or LY_FINISHED */
+bool lanyard__try_join(lanyard_worker *worker); /* after FINISH; false: it has not exited. Waits for nobody */
 void lanyard__append_ended(ly_process *process, ly_close_call *first); /* under the process's lock */
 /* Any thread but the worker's own, after the ring was closed. `finish_deadline_ns` bounds the wait for FINISH,
  * `exit_deadline_ns` the wait for the thread to exit after it, which only slow destructors of thread-specific data
@@ -173,7 +185,7 @@ lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t finish_deadli
 bool lanyard__interrupt(lanyard_worker *worker, ly_position position); /* true: it runs and its hook was called */
 
 /* timer.c */
-void lanyard__run_timers(lanyard_worker *worker);  /* the worker */
+void lanyard__run_timers(lanyard_worker *worker, bool was_idle); /* the worker; was_idle: it looked for work in vain */
 void lanyard__drop_timers(lanyard_worker *worker); /* the worker */
 
 /* room.c */
@@ -188,8 +200,13 @@ ly_claim lanyard__room_wait(lanyard_worker *worker, uint64_t deadline_ns, ly_pos
 lanyard_status lanyard__thread_start(pthread_t *thread_out, size_t stack_size_bytes,
                                      void *(*start)(void *), void *argument);
 void lanyard__thread_name(const char *name);         /* the new thread */
-lanyard_status lanyard__spawn(lanyard_worker *worker); /* under worker->lock */
-lanyard_status lanyard__start(lanyard_worker *worker, bool for_job); /* a lazy worker's thread; OK: it runs */
+lanyard_status lanyard__spawn(lanyard_worker *worker); /* under worker->lock; asks the system once */
+/* After a failure: whether to ask again, after a pause. `attempt` begins at 0. With no lock held. */
+bool lanyard__thread_retries(lanyard_status status, unsigned *attempt);
+typedef enum ly_starter { LY_NEVER_BLOCKS, LY_MAY_BLOCK, LY_FOR_A_JOB } ly_starter;
+lanyard_status lanyard__start(lanyard_worker *worker, ly_starter starter); /* a lazy worker's thread; OK: it runs */
+void lanyard__attributes_read(ly_attributes *attributes);       /* the opener */
+void lanyard__attributes_take(const ly_attributes *attributes); /* the new thread */
 
 /* core.c */
 lanyard_status lanyard__create(const lanyard_options *options, ly_process *process,
@@ -200,5 +217,9 @@ void lanyard__destroy(lanyard_worker *worker); /* whoever joined: all but the by
 lanyard_worker *lanyard__retain(lanyard_worker *worker, uint64_t kind); /* LY_OWNER, LY_EXECUTOR */
 void lanyard__memory_release(lanyard_worker *worker);
 bool lanyard__has_executors(lanyard_worker *worker);
+
+/* slots.c: zeroed slots for a ring; `used`: how many of them, from the first on, were written at most */
+ly_slot *lanyard__slots_create(ly_process *process, uint32_t capacity);
+void lanyard__slots_destroy(ly_process *process, ly_slot *slots, uint32_t capacity, uint64_t used);
 
 #endif

@@ -217,7 +217,7 @@ TEST(api_open_refuses_what_is_out_of_range) {
   lanyard_options options = defaults();
   CHECK_EQUAL(lanyard_open(&options, NULL), LANYARD_INVALID);
   CHECK_EQUAL(lanyard_open(NULL, NULL), LANYARD_INVALID);
-  const size_t sizes[] = {0, 1, sizeof options - 1, sizeof options + 1, SIZE_MAX};
+  const size_t sizes[] = {0, 1, LANYARD_OPTIONS_SIZE_MIN - 1, LANYARD_OPTIONS_SIZE_MAX + 1, SIZE_MAX};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     options.size = sizes[i];
     check_refused(&options);
@@ -404,12 +404,54 @@ TEST(api_bad_close_mode) {
   lanyard_release(&worker);
 }
 
+/* A program that was built with another header of 1.x passes its own size. */
+TEST(api_open_takes_options_of_older_and_newer_headers) {
+  union {
+    lanyard_options options;
+    char bytes[sizeof(lanyard_options) + 64];
+  } given;
+  for (size_t size = LANYARD_OPTIONS_SIZE_MIN; size <= sizeof given; size += 8) {
+    memset(&given, 0xa5, sizeof given); /* what lies behind is not looked at */
+    lanyard_options_init_at(&given.options, size, "place.c", 7);
+    given.options.name = "of another header";
+    given.options.capacity = 8;
+    for (size_t i = size; i < sizeof given; i++) CHECK_EQUAL((unsigned char)given.bytes[i], 0xa5);
+    lanyard_worker *worker = NULL;
+    CHECK_EQUAL(lanyard_open(&given.options, &worker), LANYARD_OK);
+    CHECK_EQUAL(stats_of(worker).capacity, 8);
+    lanyard_release(&worker);
+    if (size <= sizeof(lanyard_options)) continue;
+    given.bytes[size - 1] = 1; /* an option that this library does not have */
+    CHECK_EQUAL(lanyard_open(&given.options, &worker), LANYARD_INVALID);
+    CHECK(worker == NULL);
+  }
+}
+
+TEST(api_stats_fill_what_the_callers_header_has) {
+  union {
+    lanyard_stats stats;
+    char bytes[sizeof(lanyard_stats) + 64];
+  } asked;
+  lanyard_worker *worker = open_worker(4);
+  CHECK_EQUAL(lanyard_call(worker, nothing, NULL), LANYARD_OK);
+  for (size_t size = LANYARD_STATS_SIZE_MIN; size <= sizeof asked; size += 8) {
+    memset(&asked, 0xa5, sizeof asked);
+    asked.stats.size = size;
+    CHECK_EQUAL(lanyard_get_stats(worker, &asked.stats), LANYARD_OK);
+    CHECK_EQUAL(asked.stats.size, size);
+    CHECK_EQUAL(asked.stats.submitted, 1);
+    for (size_t i = sizeof(lanyard_stats); i < size; i++) CHECK_EQUAL(asked.bytes[i], 0);
+    for (size_t i = size; i < sizeof asked; i++) CHECK_EQUAL((unsigned char)asked.bytes[i], 0xa5);
+  }
+  lanyard_release(&worker);
+}
+
 TEST(api_bad_stats) {
   lanyard_worker *worker = open_worker(4);
-  lanyard_stats stats = {.size = sizeof stats - 1, .submitted = 4711};
+  lanyard_stats stats = {.size = LANYARD_STATS_SIZE_MIN - 1, .submitted = 4711};
   CHECK_EQUAL(lanyard_get_stats(worker, NULL), LANYARD_INVALID);
   CHECK_EQUAL(lanyard_get_stats(worker, &stats), LANYARD_INVALID);
-  stats.size = sizeof stats + 1;
+  stats.size = LANYARD_STATS_SIZE_MAX + 1;
   CHECK_EQUAL(lanyard_get_stats(worker, &stats), LANYARD_INVALID);
   stats.size = 0;
   CHECK_EQUAL(lanyard_get_stats(worker, &stats), LANYARD_INVALID);
@@ -859,7 +901,9 @@ typedef struct interruption {
   pthread_t thread;
 } interruption;
 
-static void interrupt(void *context) {
+static void interrupt(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
   interruption *it = context;
   it->interrupts++;
   it->thread = pthread_self();
@@ -965,7 +1009,11 @@ static void ask_to_cancel(void *argument, lanyard_status outcome) {
   it->status = lanyard_cancel(it->worker, it->ticket);
 }
 
-static void hook_that_does_nothing(void *context) { (void)context; }
+static void hook_that_does_nothing(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
+  (void)context;
+}
 
 static void begin_with_hook(held_worker *held, asker *it) {
   lanyard_options options = defaults();

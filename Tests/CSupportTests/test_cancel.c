@@ -65,7 +65,9 @@ typedef struct hook {
   test_latch called;
 } hook;
 
-static void interrupt(void *context) {
+static void interrupt(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
   hook *self = context;
   self->calls++;
   self->on = pthread_self();
@@ -837,10 +839,12 @@ typedef struct connection {
 
 static void connect(void *context) { ((connection *)context)->handle = 42; }
 
-static void interrupt_connection(void *context) {
+static void interrupt_connection(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
   connection *self = context;
   CHECK_EQUAL(self->handle, 42);
-  interrupt(&self->with);
+  interrupt(&self->with, NULL, 0);
 }
 
 TEST(l18_the_hook_sees_what_on_start_did) {
@@ -971,7 +975,9 @@ TEST_WITHIN(20, l18_a_when_room_callback_cancels_the_request_that_made_the_room)
 }
 
 /* The hook waits until the request has ended and the worker waits for the hook; then it cancels. */
-static void cancel_in_the_hook(void *context) {
+static void cancel_in_the_hook(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
   insider *self = context;
   CHECK(!self->in_hook); /* a second time would be for a request that has ended */
   if (self->in_hook) return;
@@ -1020,7 +1026,9 @@ typedef struct busybody {
   unsigned calls, submitted, room;
 } busybody;
 
-static void use_everything(void *argument) {
+static void use_everything(void *argument, void *cancelled, lanyard_ticket ticket) {
+  (void)cancelled;
+  (void)ticket;
   busybody *self = argument;
   self->calls++;
   lanyard_worker *extra = lanyard_retain(self->worker);
@@ -1040,7 +1048,7 @@ static void use_everything(void *argument) {
 
 static void use_everything_in_answer(void *argument, lanyard_status outcome) {
   (void)outcome;
-  use_everything(argument);
+  use_everything(argument, NULL, 0);
 }
 
 TEST_WITHIN(20, d2_callbacks_use_any_function) {
@@ -1774,7 +1782,9 @@ typedef struct crowd {
 static _Thread_local unsigned interrupting; /* the index of what this thread cancels */
 
 /* The next request must not have begun. Plain: it cannot begin before this returns. */
-static void interrupt_crowd(void *context) {
+static void interrupt_crowd(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
   crowd *self = context;
   CHECK_EQUAL(self->requests[interrupting + 1].ok, 0);
 }
@@ -1893,7 +1903,11 @@ static void call_hastily(void *argument) {
   }
 }
 
-static void ignore_interrupt(void *context) { (void)context; }
+static void ignore_interrupt(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
+  (void)context;
+}
 
 TEST(d1_calls_that_give_up_race_their_answers) {
   for (int hooked = 0; hooked < 2; hooked++) {

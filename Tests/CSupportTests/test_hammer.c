@@ -54,7 +54,11 @@ static void serve(void *context, lanyard_request *requests, size_t count) {
   for (size_t i = 0; i < count; i++) requests[i].function(requests[i].argument, LANYARD_OK);
 }
 
-static void interrupt(void *context) { atomic_fetch_add(&((round_state *)context)->interrupted, 1u); }
+static void interrupt(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
+  atomic_fetch_add(&((round_state *)context)->interrupted, 1u);
+}
 
 static lanyard_status submit_somehow(record *request, lanyard_ticket *ticket) {
   lanyard_worker *worker = request->round->worker;

@@ -2564,7 +2564,7 @@ TEST(fork_in_a_child_everything_is_dead_at_once) {
       enqueue(worker, begin_burst, &all);
     }
     inherited copy = {worker, executor};
-    worker->destroyed = destroyed_in_a_child; /* nobody else looks at it before the end */
+    worker->destroy = destroyed_in_a_child; /* nobody else looks at it before the end */
     holder it = {.worker = worker};
     latch_init(&it.latch);
     thread_start(&it.thread, "holder", hold_locks, &it);
@@ -2573,7 +2573,7 @@ TEST(fork_in_a_child_everything_is_dead_at_once) {
     latch_open(&it.latch);
     thread_join(&it.thread);
     latch_destroy(&it.latch);
-    worker->destroyed = NULL;
+    worker->destroy = NULL;
     if (!lazy) {
       latch_open(&latch);
       await_jobs(worker);
@@ -3290,7 +3290,9 @@ typedef struct interrupted {
   test_latch latch;
 } interrupted;
 
-static void interrupt_it(void *context) {
+static void interrupt_it(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
   interrupted *self = context;
   if (atomic_load(&self->in_tick)) atomic_fetch_add(&self->in_tick_calls, 1u);
 }
@@ -3544,11 +3546,10 @@ static void count_destroyed(void *context) {
 
 static lanyard_worker *open_counted(lanyard_options options) {
   options.context = &destroyed_context;
+  if (options.destroy == NULL) options.destroy = count_destroyed;
   destroyed_count = 0;
   destroyed_context = NULL;
-  lanyard_worker *worker = open_with(&options);
-  lanyard__on_destroy(worker, count_destroyed);
-  return worker;
+  return open_with(&options);
 }
 
 static void was_destroyed_once(void) {
@@ -4186,9 +4187,9 @@ TEST(enqueued_counts_what_was_handed_over_and_not_what_was_refused) {
   latch_destroy(&latch);
 }
 
-/* ------------------------------------------------------------------------------------------ on_destroy */
+/* ------------------------------------------------------------------------------------------ destroy */
 
-TEST(on_destroy_is_called_once_by_the_last_release) {
+TEST(destroy_is_called_once_by_the_last_release) {
   for (int lazy = 0; lazy < 2; lazy++)
     for (int closes = 0; closes < 2; closes++)
       for (int deadline = 0; deadline < 2; deadline++) {
@@ -4206,7 +4207,7 @@ TEST(on_destroy_is_called_once_by_the_last_release) {
       }
 }
 
-TEST(on_destroy_of_a_worker_released_by_itself_is_called_at_quiesce) {
+TEST(destroy_of_a_worker_released_by_itself_is_called_at_quiesce) {
   for (int in_job = 0; in_job < 2; in_job++) {
     test_latch latch;
     lanyard_worker *worker = open_counted(sleepy_options(4)), *own = lanyard_retain(worker), *buried = own;
@@ -4226,7 +4227,7 @@ TEST(on_destroy_of_a_worker_released_by_itself_is_called_at_quiesce) {
 }
 
 /* A weak handle keeps bytes, and no more than that. */
-TEST(on_destroy_is_called_while_a_weak_handle_is_left) {
+TEST(destroy_is_called_while_a_weak_handle_is_left) {
   lanyard_worker *worker = open_counted(sleepy_options(4));
   lanyard_weak *weak = lanyard_weak_create(worker);
   lanyard_release(&worker);
@@ -4244,14 +4245,15 @@ static void check_destructor_is_over(void *context) {
   count_destroyed(context);
 }
 
-TEST(on_destroy_comes_after_the_threads_destructors) {
+TEST(destroy_comes_after_the_threads_destructors) {
   for (int asks = 0; asks < 2; asks++) {
     bool over = false;
     answer one;
     destructor_over = &over;
     CHECK_EQUAL(pthread_key_create(&slow_key, note_slowly), 0);
-    lanyard_worker *worker = open_counted(sleepy_options(4));
-    lanyard__on_destroy(worker, check_destructor_is_over);
+    lanyard_options options = sleepy_options(4);
+    options.destroy = check_destructor_is_over;
+    lanyard_worker *worker = open_counted(options);
     CHECK_EQUAL(lanyard_call(worker, set_slow, &over), LANYARD_OK);
     if (asks) close_async(&one, worker, LANYARD_DRAIN);
     lanyard_release(&worker);
@@ -4274,7 +4276,7 @@ static void release_in_a_child(void *argument) {
   CHECK_EQUAL(destroyed_count, 0);
 }
 
-TEST(on_destroy_is_not_called_in_a_child) {
+TEST(destroy_is_not_called_in_a_child) {
   for (int lazy = 0; lazy < 2; lazy++) {
     lanyard_options options = sleepy_options(4);
     options.lazy = lazy;
@@ -4286,11 +4288,23 @@ TEST(on_destroy_is_not_called_in_a_child) {
   }
 }
 
-/* A worker that could not be opened was never anybody's. */
-TEST(on_destroy_can_be_left_out) {
-  lanyard_worker *worker = open_sleepy(4);
-  lanyard_release(&worker);
-  CHECK_EQUAL(lanyard_live_count(), 0);
+/* A worker that could not be opened was never anybody's: its context stays with the caller. */
+TEST(destroy_is_not_called_when_open_fails) {
+  lanyard_options options = sleepy_options(4);
+  options.context = &destroyed_context;
+  options.destroy = count_destroyed;
+  destroyed_count = 0;
+  for (unsigned k = 1; k < 20; k++) {
+    lanyard_worker *worker = NULL;
+    faults_begin(k, true);
+    lanyard_status status = lanyard_open(&options, &worker);
+    if (faults_end(NULL) == 0 || status == LANYARD_OK) {
+      lanyard_release(&worker);
+      break;
+    }
+    CHECK_EQUAL(destroyed_count, 0);
+  }
+  CHECK(destroyed_count <= 1);
 }
 
 /* ---- 10 ---- */

@@ -10,7 +10,11 @@ typedef struct scene {
   pthread_barrier_t barrier;
 } scene;
 
-static void interrupt(void *context) { ((scene *)context)->interrupts++; }
+static void interrupt(void *context, void *argument, lanyard_ticket ticket) {
+  (void)argument;
+  (void)ticket;
+  ((scene *)context)->interrupts++;
+}
 
 static void open_scene(scene *at, uint32_t capacity) {
   memset(at, 0, sizeof *at);

@@ -61,6 +61,7 @@ struct WorkerHandle: @unchecked Sendable {
     // Retained for the core; `destroyHooks` takes it, or we do on failure.
     let context = unsafe Unmanaged.passRetained(hooks)
     unsafe options.context = unsafe context.toOpaque()
+    unsafe options.destroy = destroyHooks
     var pointer: OpaquePointer?
     // The core copies the name.
     let status = unsafe name.withCString { name in
@@ -71,7 +72,6 @@ struct WorkerHandle: @unchecked Sendable {
       unsafe context.release()
       throw WorkerError(status)
     }
-    unsafe lanyard__on_destroy(pointer, destroyHooks)
     return unsafe WorkerHandle(pointer)
   }
 
@@ -201,6 +201,10 @@ struct WorkerHandle: @unchecked Sendable {
       fatalError(
         "a task was resumed on a worker's executor in a child of fork, where that worker's thread does not "
           + "exist; call exec or _exit in the child, or open another worker there")
+    case LANYARD_NO_THREAD:
+      fatalError(
+        "the thread of a worker's executor can never be started (errno \(lanyard__thread_error())); a task "
+          + "waits for it: check the configuration's stackSize")
     default:
       // As the runtime does when there is none for a task itself.
       fatalError("there is no memory for the jobs of a worker's executor")
@@ -402,7 +406,9 @@ private func stopHooks(_ context: UnsafeMutableRawPointer?) {
   unsafe hooks(context).stop()
 }
 
-private func interruptHooks(_ context: UnsafeMutableRawPointer?) {
+private func interruptHooks(
+  _ context: UnsafeMutableRawPointer?, _: UnsafeMutableRawPointer?, _: lanyard_ticket
+) {
   unsafe hooks(context).interrupt()
 }
 

@@ -179,7 +179,7 @@ endif
 NATIVE := -O2 -g -Werror -DLANYARD_DEBUG=1
 TSAN := -O1 -g -fsanitize=thread -DLANYARD_DEBUG=1
 ASAN := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DLANYARD_DEBUG=1
-VALGRIND := -O1 -g -DLANYARD_ANNOTATE=1 -DLANYARD_DEBUG=1
+VALGRIND := -O1 -g -DLANYARD_DEBUG=1
 # Counters that live in the mapped file itself (%c below): a child that ends by _exit or abort counts too.
 COVERAGE := -O0 -g -fprofile-instr-generate -fcoverage-mapping -fcoverage-mcdc -fprofile-update=atomic \
   -mllvm -runtime-counter-relocation=true -Wno-unused-command-line-argument -DLANYARD_COVERAGE=1
@@ -200,12 +200,14 @@ endif
 
 -include $(wildcard build/*/*.d build/*/*/*.d)
 
-# A program of someone else's, built against an installed library and nothing of this tree.
-build/consumer/consumer: Tests/Consumers/c/consumer.c Tests/Consumers/c/Makefile \
+# Programs of someone else's, built against an installed library and nothing of this tree.
+build/consumer/quiet: build/consumer/consumer
+build/consumer/consumer: Tests/Consumers/c/consumer.c Tests/Consumers/c/quiet.c Tests/Consumers/c/Makefile \
   build/liblanyard.a build/$(SHARED) CSupport/lanyard.pc.in | deps-c
 	+@$(SUBMAKE) -s install PREFIX=$(CURDIR)/build/prefix LIBDIR=$(CURDIR)/build/prefix/lib DESTDIR=
 	+@PKG_CONFIG_PATH=$(CURDIR)/build/prefix/lib/pkgconfig \
-	  $(SUBMAKE) -s -C Tests/Consumers/c CC=$(CC) BUILD=$(CURDIR)/build/consumer
+	  $(SUBMAKE) -s -C Tests/Consumers/c CC=$(CC) BUILD=$(CURDIR)/build/consumer \
+	  $(CURDIR)/build/consumer/consumer $(CURDIR)/build/consumer/quiet
 
 # The same in Swift, in a package of its own. DWARF 4: valgrind cannot read what the toolchain writes by default.
 SWIFT_CONSUMER := .build-consumer/debug/consumer
@@ -277,11 +279,11 @@ memcheck-swift: deps build/sigsuspend.so $(SWIFT_CONSUMER) ## the Swift tests an
 	  $(MEMCHECK_SWIFT) .build-valgrind/debug/lanyardPackageTests.xctest --testing-library swift-testing' \
 	  '$(MEMCHECK_SWIFT) $(SWIFT_CONSUMER)')
 
-helgrind: lib $(valgrind_programs) ## the C tests under valgrind's helgrind
-	@$(call run_tests,helgrind,$(SCALE_HELGRIND),$(valgrind_programs),$(VALGRIND_RUN) --tool=helgrind)
+helgrind: lib $(valgrind_programs) build/consumer/quiet ## the C tests and a consumer under valgrind's helgrind
+	@$(call run_tests,helgrind,$(SCALE_HELGRIND),$(valgrind_programs) build/consumer/quiet,$(VALGRIND_RUN) --tool=helgrind)
 
-drd: lib $(valgrind_programs) ## the C tests under valgrind's drd
-	@$(call run_tests,drd,$(SCALE_DRD),$(valgrind_programs),$(VALGRIND_RUN) --tool=drd)
+drd: lib $(valgrind_programs) build/consumer/quiet ## the C tests and a consumer under valgrind's drd
+	@$(call run_tests,drd,$(SCALE_DRD),$(valgrind_programs) build/consumer/quiet,$(VALGRIND_RUN) --tool=drd)
 
 # ThreadSanitizer's map of the address space and a randomised one of many bits exclude each other.
 FIXED_ADDRESSES := $(shell setarch "$$(uname -m)" -R true 2>/dev/null && echo setarch "$$(uname -m)" -R)

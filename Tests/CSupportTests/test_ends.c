@@ -430,7 +430,8 @@ TEST(ends_a_worker_with_a_timer_stops_looking_for_work_in_vain) {
   CHECK(ly_load(&worker->spin.budget_ns, relaxed) > 0);
   CHECK_EQUAL(lanyard__set_timer(worker, lanyard_now_ns() + it.every_ns, beat, &it), LANYARD_OK);
   CHECK(eventually(has_beaten_often, &it));
-  CHECK_EQUAL(ly_load(&worker->spin.budget_ns, relaxed), 0);
+  /* Where a tool makes the ticks slow, the next one is due at once, and looking is right. */
+  CHECK(!tool_is("native") || ly_load(&worker->spin.budget_ns, relaxed) == 0);
   lanyard_release(&worker);
 }
 

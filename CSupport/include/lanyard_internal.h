@@ -58,6 +58,27 @@ typedef uint64_t (*lanyard__tick)(void *argument, lanyard_status outcome);
 lanyard_status lanyard__set_timer(lanyard_worker *worker, uint64_t deadline_ns, lanyard__tick tick,
                                   void *argument);
 
+/* ----------------------------------------------------------------------------------------- alarms */
+
+/// A function that is to be called at a time, by a thread of the process and not by a worker, which may be busy with
+/// just the request whose deadline passes.
+typedef struct lanyard__alarm lanyard__alarm;
+
+/// Has `fire` called once at a time of lanyard_now_ns(), on the process's own thread for that. It must be short.
+///
+/// @return LANYARD_OK: *alarm_out is the caller's, who unsets it exactly once. LANYARD_NO_MEMORY, LANYARD_NO_THREAD
+///         (the system was asked once): it will not be called.
+///
+/// Blocks: never.
+lanyard_status lanyard__alarm_set(uint64_t deadline_ns, void (*fire)(void *LANYARD_NULLABLE argument) LANYARD_SENDABLE,
+                                  void *LANYARD_NULLABLE argument,
+                                  lanyard__alarm *LANYARD_NULLABLE *LANYARD_NULLABLE alarm_out);
+
+/// Takes it back. NULL is ignored.
+///
+/// @return true: it was not called and will not be. false: it was called, and the call is over (unless this is it).
+bool lanyard__alarm_unset(lanyard__alarm *LANYARD_NULLABLE alarm);
+
 /* --------------------------------------------------------------------------- a submit in two steps */
 
 /// The first half of lanyard_try_submit(). After LANYARD_OK the caller must publish without delay, on the

@@ -174,5 +174,6 @@ void lanyard__destroy(lanyard_worker *worker) {
   pthread_mutex_destroy(&worker->jobs.lock);
   worker->magic = 0;
   if (worker->destroy != NULL) worker->destroy(worker->context);
+  if (ly_load(&worker->process->live_count, relaxed) == 0) lanyard__alarms_end(worker->process);
   lanyard__memory_release(worker);
 }

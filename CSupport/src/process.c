@@ -48,6 +48,7 @@ ly_process *lanyard__process_get(void) {
     ly_exempt(&process->reaper_turn, sizeof process->reaper_turn);
     ly_exempt(&process->ended_turn, sizeof process->ended_turn);
     ly_exempt(&process->live_count, sizeof process->live_count);
+    ly_exempt(&process->alarm_turn, sizeof(_Atomic uint32_t) * 2);
     ly_cas(&process->generation, &none, ly_add(&generations, 1, relaxed) + 1, acq_rel, acquire);
   }
   return process;

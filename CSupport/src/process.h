@@ -7,7 +7,7 @@
  * The page is reachable and never freed: workers stop where they are at exit, and nothing is destroyed
  * under them.
  *
- * Lock order: `lock`, which guards everything below it, then a worker's jobs.lock; no other. No callback runs under
+ * Lock order: `lock`, which guards everything below it (but the alarms), then a worker's jobs.lock; no other. No callback runs under
  * it. (The reaper's thread is created under it.)
  *
  * Orderings
@@ -53,6 +53,13 @@ typedef struct ly_process {
   _Atomic uint32_t ended_turn;  /* futex: changes with every end of a thread or worker; quiesce waits on it */
   uint32_t quiescers;           /* threads that do */
   ly_spare spares[LY_SPARES];
+
+  pthread_mutex_t alarm_lock; /* a leaf; guards the rest: see alarm.c */
+  struct lanyard__alarm *alarms, *alarm_firing;
+  bool alarm_runs, alarm_asked_to_end, alarm_ended; /* ended: and not yet joined */
+  pthread_t alarm_thread;
+  _Atomic uint32_t alarm_turn; /* futex: the earliest alarm has changed, or the thread shall end */
+  _Atomic uint32_t alarm_ends; /* futex: the thread has ended, or shall no longer */
   _Atomic size_t live_count;    /* written under `lock` */
 } ly_process;
 

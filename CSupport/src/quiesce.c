@@ -53,5 +53,6 @@ size_t lanyard_quiesce(uint64_t deadline_ns) {
   }
   count_quiescer(process, (uint32_t)-1);
   if (!lanyard__is_reaper(process)) lanyard__join_reaper(process);
+  lanyard__alarms_end(process);
   return ly_load(&process->live_count, relaxed);
 }

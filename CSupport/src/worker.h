@@ -188,6 +188,9 @@ bool lanyard__interrupt(lanyard_worker *worker, ly_position position); /* true: 
 void lanyard__run_timers(lanyard_worker *worker, bool was_idle); /* the worker; was_idle: it looked for work in vain */
 void lanyard__drop_timers(lanyard_worker *worker); /* the worker */
 
+/* alarm.c */
+void lanyard__alarms_end(ly_process *process); /* ends and joins its thread, if no alarm is set. Short; under no lock */
+
 /* room.c */
 void lanyard__room_made(lanyard_worker *worker, bool is_idle); /* the worker, when somebody waits and slots were freed */
 void lanyard__room_close(lanyard_worker *worker);              /* the first closer, after it closed the ring */

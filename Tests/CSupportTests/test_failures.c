@@ -31,7 +31,7 @@ enum { SITES_MAX = 32, THREAD_TRIES = 10 };
 
 /* All sites of the core; compared with its sources where those can be read. */
 static const char *const known_sites[] = {
-    "arguments", "batch", "closing", "core", "jobs", "madvise", "mmap", "pthread_attr_init", "pthread_attr_setstacksize",
+    "alarm", "arguments", "batch", "closing", "core", "jobs", "madvise", "mmap", "pthread_attr_init", "pthread_attr_setstacksize",
     "pthread_create", "pthread_mutex_init", "pthread_sigmask", "replies", "ring", "timer", "waiter"};
 enum { KNOWN_SITES = sizeof known_sites / sizeof *known_sites };
 
@@ -81,7 +81,7 @@ static void begin_operation(void) {
 }
 
 static bool out_of_memory(void) {
-  static const char *const memory[] = {"arguments", "batch", "closing", "core",    "jobs",  "mmap", "pthread_mutex_init",
+  static const char *const memory[] = {"alarm", "arguments", "batch", "closing", "core",    "jobs",  "mmap", "pthread_mutex_init",
                                        "replies", "ring",    "timer", "waiter"};
   for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
     if (failures_of(memory[i]) > 0) return true;
@@ -613,6 +613,22 @@ static void sets_timers(void) {
   hold_until_the_end(worker);
 }
 
+static void fire_nothing(void *argument) { (void)argument; }
+
+static void sets_alarms(void) {
+  lanyard_worker *worker = open_or_not(NULL);
+  for (int i = 0; i < 3; i++) {
+    lanyard__alarm *alarm = NULL;
+    begin_operation();
+    tries = 1; /* it asks once */
+    lanyard_status status = lanyard__alarm_set(after(3600 * SECONDS), fire_nothing, &nobody, &alarm);
+    CHECK_EQUAL(status, documented(LANYARD_OK));
+    CHECK((alarm != NULL) == (status == LANYARD_OK));
+    CHECK(lanyard__alarm_unset(alarm));
+  }
+  hold_until_the_end(worker);
+}
+
 static void starts_lazily_by_a_timer(void) { set_timers(open_lazy_default()); }
 
 static lanyard_status by_claim(lanyard_worker *worker, int *count, lanyard_ticket *ticket) {
@@ -904,6 +920,7 @@ SCENARIO(opens_with_two_locks, 7)
 SCENARIO(enqueues_jobs, 10)
 SCENARIO(starts_lazily_by_a_job, 9)
 SCENARIO(sets_timers, 10)
+SCENARIO(sets_alarms, 10)
 SCENARIO(starts_lazily_by_a_timer, 10)
 SCENARIO(starts_lazily_by_a_claim, 7)
 SCENARIO(closes_and_is_told_at_the_end, 9)

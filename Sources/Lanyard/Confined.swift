@@ -93,17 +93,17 @@ public final class Confined<State: ~Copyable>: Sendable {
 
   // MARK: Closing
 
-  /// Stops acceptance at once and waits until the value was destroyed and its thread has ended: as
-  /// `Worker.close(_:)`.
+  /// Stops acceptance at once and blocks until the value was destroyed and its thread has ended:
+  /// as ``Worker/closeAndWait(_:)``.
   ///
   /// - Parameter mode: What becomes of closures that were accepted and have not started.
   @available(*, noasync, message: "use 'await close()', which blocks no thread")
-  public func close(_ mode: Worker.CloseMode = .drain) {
-    worker.close(mode)
+  public func closeAndWait(_ mode: Worker.CloseMode = .drain) {
+    worker.closeAndWait(mode)
   }
 
   /// Stops acceptance at once and returns after the value was destroyed and its thread has ended, without
-  /// blocking a thread: as `Worker.close(_:)`.
+  /// blocking a thread: as ``Worker/close(_:)``.
   ///
   /// - Parameter mode: What becomes of closures that were accepted and have not started.
   public nonisolated(nonsending) func close(_ mode: Worker.CloseMode = .drain) async {

@@ -130,16 +130,17 @@ public final class RequestLoop<Request: Sendable>: Sendable {
 
   // MARK: Closing
 
-  /// Stops acceptance at once and waits until the thread has ended: as `Worker.close(_:)`.
+  /// Stops acceptance at once and blocks until the thread has ended: as
+  /// ``Worker/closeAndWait(_:)``.
   ///
   /// - Parameter mode: What becomes of requests that were accepted and are in no batch yet.
   @available(*, noasync, message: "use 'await close()', which blocks no thread")
-  public func close(_ mode: Worker.CloseMode = .drain) {
-    worker.close(mode)
+  public func closeAndWait(_ mode: Worker.CloseMode = .drain) {
+    worker.closeAndWait(mode)
   }
 
   /// Stops acceptance at once and returns after the thread has ended, without blocking a thread: as
-  /// `Worker.close(_:)`.
+  /// ``Worker/close(_:)``.
   ///
   /// - Parameter mode: What becomes of requests that were accepted and are in no batch yet.
   public nonisolated(nonsending) func close(_ mode: Worker.CloseMode = .drain) async {

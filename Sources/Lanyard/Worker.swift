@@ -120,9 +120,9 @@ public final class Worker: Sendable {
 
   // MARK: Closing
 
-  /// Stops acceptance at once and waits until the thread has ended.
+  /// Stops acceptance at once and blocks until the thread has ended.
   ///
-  /// Any number of threads and tasks may close, any number of times; each returns after the thread was
+  /// For synchronous code; ``close(_:)`` is for all other. Any number of threads and tasks may close, any number of times; each returns after the thread was
   /// joined. A later `discard` turns a drain in progress into a discard; a later `drain` changes nothing.
   /// As long as an executor of this worker lives its thread does too, and closing waits for the requests
   /// only.
@@ -132,21 +132,27 @@ public final class Worker: Sendable {
   /// **Blocking.** Blocks this thread until the running request and the drain are over. On the worker's
   /// own thread, and on the thread of another worker that this one is itself waiting to see end, closing
   /// begins and this returns at once: waiting there would be for ever.
+  /// **Threads.** Call from anywhere outside of asynchronous code.
   /// **Cancellation.** A running request is not interrupted.
+  /// **After close.** Waits for the same end, or returns at once when it was reached.
   @available(*, noasync, message: "use 'await close()', which blocks no thread")
-  public func close(_ mode: CloseMode = .drain) {
+  public func closeAndWait(_ mode: CloseMode = .drain) {
+    // Not an overload of `close`: in top-level code the compiler would choose it for `await worker.close()`, and
+    // then refuse the `await`.
     handle.close(mode)
   }
 
   /// Stops acceptance at once and returns after the thread has ended, without blocking a thread.
   ///
-  /// As the blocking form, and the two may be mixed. A closure on the worker's own thread can begin it
-  /// with the blocking form, which does not wait there; a task that lives there can await it.
+  /// As ``closeAndWait(_:)``, and the two may be mixed. A closure on the worker's own thread can begin it
+  /// with that one, which does not wait there; a task that lives there can await it.
   ///
   /// - Parameter mode: What becomes of requests that were accepted and have not started.
   ///
   /// **Threads.** Call from any task. The task is resumed by the end of the thread.
+  /// **Blocking.** Never: the task suspends.
   /// **Cancellation.** None: the task waits for the end. A running request is not interrupted.
+  /// **After close.** Waits for the same end, or returns at once when it was reached.
   public nonisolated(nonsending) func close(_ mode: CloseMode = .drain) async {
     // The thread itself says when it has nothing left to do but to end. Joining it then takes no time,
     // unless thread-specific data of somebody's takes its time to go: then a thread of the library waits.

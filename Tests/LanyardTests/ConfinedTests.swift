@@ -412,7 +412,7 @@ struct ConfinedTests {
     let errors = try await confined.run { [confined] value in
       var errors: [WorkerError] = []
       for closes in [false, true] {
-        if closes { confined.close() }
+        if closes { confined.closeAndWait() }
         do {
           try confined.call { _ in _ = Issue.record("it ran, with a value that is in use") }
         } catch let error as WorkerError {
@@ -432,7 +432,7 @@ struct ConfinedTests {
     let confined = try await Confined("closed") { 1 }
     await confined.close()
     await confined.close(.discard)
-    synchronously { confined.close() }
+    synchronously { confined.closeAndWait() }
     #expect(confined.isClosed)
     await #expect(throws: WorkerError(.closed)) { try await confined.run { $0 += 1 } }
     #expect(throws: WorkerError(.closed)) { try synchronously { try confined.call { $0 += 1 } } }
@@ -461,7 +461,7 @@ struct ConfinedTests {
         switch end {
         case .drain: group.addTask { await confined.close() }
         case .discard: group.addTask { await confined.close(.discard) }
-        case .blockingDrain: group.addTask { await onThread { confined.close() } }
+        case .blockingDrain: group.addTask { await onThread { confined.closeAndWait() } }
         case .letGo: break
         }
         if end != .letGo { await until { confined.isClosed } }
@@ -494,7 +494,7 @@ struct ConfinedTests {
         }
         group.addTask {
           await onThread {
-            held.confined.close()
+            held.confined.closeAndWait()
             #expect(held.log.events == ["made", "destroyed"])
             returned.increment()
           }
@@ -511,7 +511,7 @@ struct ConfinedTests {
     let log = Log()
     let confined = try await Confined("closes itself") { Instrument(log) }
     let result = try await confined.run { [confined] instrument in
-      confined.close()
+      confined.closeAndWait()
       return try instrument.use(1)
     }
     #expect(result == 1)

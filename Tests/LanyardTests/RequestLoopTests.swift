@@ -812,7 +812,7 @@ struct RequestLoopTests {
       for _ in 0..<4 {
         group.addTask {
           await onThread {
-            held.loop.close(mode)
+            held.loop.closeAndWait(mode)
             returned.increment()
           }
         }
@@ -837,7 +837,7 @@ struct RequestLoopTests {
         if number == 0 {
           isReady.wait()
           let loop = loopOf.withLock { $0 }
-          loop?.close()
+          loop?.closeAndWait()
           accepts.add((try? loop?.trySend(100)) != nil)
         }
         served.add(number)
@@ -1435,7 +1435,7 @@ private final class SlotBench: Sendable {
 private func blockingClose<Request>(
   _ loop: RequestLoop<Request>, _ mode: Worker.CloseMode = .drain
 ) {
-  loop.close(mode)
+  loop.closeAndWait(mode)
 }
 
 /// Runs something on a thread of its own: it may hold that one.

@@ -75,7 +75,7 @@ struct WorkerHooksTests {
       case .discard: await worker.close(.discard)
       case .blocking: blockingClose(worker)
       case .onItsOwnThread:
-        try await worker.run { [worker] in worker.close() }
+        try await worker.run { [worker] in worker.closeAndWait() }
         await worker.close()
       case .letGo: break
       case .letGoOnItsOwnThread: try worker.submit { [worker] in withExtendedLifetime(worker) {} }

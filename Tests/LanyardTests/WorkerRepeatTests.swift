@@ -479,7 +479,7 @@ struct WorkerRepeatTests {
         [worker, captured = Captured(ends)] _ in
         withExtendedLifetime(captured) {
           if worker.isClosed { Issue.record("it was called after close") }
-          worker.close()
+          worker.closeAndWait()
           calls.increment()
         }
       }

@@ -104,7 +104,7 @@ struct WorkerTests {
       for _ in 0..<4 {
         group.addTask {
           await onThreadOfItsOwn {
-            worker.close(mode)
+            worker.closeAndWait(mode)
             ended.increment()
           }
         }
@@ -257,7 +257,7 @@ struct WorkerTests {
 
 /// The blocking forms are not to be had in asynchronous code; the tests mean to call them.
 func blockingClose(_ worker: Worker, _ mode: Worker.CloseMode = .drain) {
-  worker.close(mode)
+  worker.closeAndWait(mode)
 }
 
 func blockingCall<Result, Failure: Error>(

@@ -8,7 +8,7 @@ func synchronously(_ worker: Worker, _ confined: Confined<Box>) throws {
   var sum = try worker.call { 5 }
   try confined.call { $0.value += sum }
   sum += 1
-  worker.close()
+  worker.closeAndWait()
   _ = Worker.quiesce(within: .seconds(1))
 }
 

@@ -21,7 +21,9 @@ extension Worker {
   ///   is `lazy`), `noMemory` or `forked`; `CancellationError` if the task was cancelled before `body`
   ///   started; otherwise whatever `body` throws, as itself.
   ///
-  /// **Threads.** Call from any task. `body` runs on the worker's thread, outside any lock.
+  /// **Threads.** Call from any task. `body` runs on the worker's thread, outside any lock. It is handed over on the
+  /// caller's thread, before the caller suspends: an idle worker starts it although all threads that tasks share
+  /// are busy.
   /// **Blocking.** Never: the task suspends.
   /// **Cancellation.** Before `body` starts it is dropped and the task leaves at once, whatever the worker
   /// is doing. Afterwards it runs to its end and its result is returned; where the configuration has an
@@ -43,18 +45,22 @@ extension Worker {
     return try await perform(request)
   }
 
-  private nonisolated(nonsending) func perform<Result, Failure: Error>(
-    _ request: RunRequest<Result, Failure>
+  // The closure refers to the isolation because only that keeps it on the caller's executor: one that does not is
+  // isolated to nothing, and would first wait for a thread of the pool. The request is to be handed over before the
+  // caller suspends for the first time, although all of them may be busy.
+  private func perform<Result, Failure: Error>(
+    _ request: RunRequest<Result, Failure>, on isolation: isolated (any Actor)? = #isolation
   ) async throws -> sending Result {
     defer { request.seeAnswer() }
     return try await withTaskCancellationHandler {
-      try await Waiter<Result>.wait { waiter in
+      _ = isolation
+      return try await Waiter<Result>.wait { waiter in
         request.resume(waiter)
         line.submit(request)
       }
     } onCancel: {
       request.withdraw(.cancelled, from: line)
-    }
+    }.take()
   }
 
   /// Puts an element that found no room into the line, and returns when the ring has accepted it.
@@ -67,17 +73,19 @@ extension Worker {
     try await perform(request)
   }
 
-  private nonisolated(nonsending) func perform<Element>(
-    _ request: SendRequest<Element>
+  // As above.
+  private func perform<Element>(
+    _ request: SendRequest<Element>, on isolation: isolated (any Actor)? = #isolation
   ) async throws {
     try await withTaskCancellationHandler {
-      try await Waiter<Void>.wait { waiter in
+      _ = isolation
+      return try await Waiter<Void>.wait { waiter in
         request.resume(waiter)
         line.submit(request)
       }
     } onCancel: {
       request.withdraw(.cancelled, from: line)
-    }
+    }.take()
   }
 
   /// Refuses what comes too late before anything is made for it.

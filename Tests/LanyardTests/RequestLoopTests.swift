@@ -556,7 +556,7 @@ struct RequestLoopTests {
   {
     let bench = try await SlotBench()
     let request = SendRequest("kept", to: bench.slots)
-    try await Waiter<Void>.wait { waiter in
+    _ = try await Waiter<Void>.wait { waiter in
       request.resume(waiter)
       guard case .accepted(let ticket) = request.trySubmit(to: bench.worker.handle) else {
         Issue.record("there is room")
@@ -574,7 +574,7 @@ struct RequestLoopTests {
   @Test func `a withdrawal after the acceptance has no effect`() async throws {
     let bench = try await SlotBench()
     let request = SendRequest("kept", to: bench.slots)
-    try await Waiter<Void>.wait { waiter in
+    _ = try await Waiter<Void>.wait { waiter in
       request.resume(waiter)
       bench.worker.line.submit(request)
     }

@@ -12,7 +12,7 @@ struct RequestTests {
   private func answer(
     to request: RunRequest<Void, Never>, _ body: (RunRequest<Void, Never>) -> Void
   ) async throws {
-    try await Waiter<Void>.wait { waiter in
+    _ = try await Waiter<Void>.wait { waiter in
       request.resume(waiter)
       body(request)
     }

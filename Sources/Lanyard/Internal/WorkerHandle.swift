@@ -456,15 +456,15 @@ struct Waiter<Value>: Sendable {
   /// Suspends the task until the waiter is resumed. The body runs at once, on the task's thread.
   static nonisolated(nonsending) func wait(
     _ body: (Waiter<Value>) -> Void
-  ) async throws -> sending Value {
+  ) async throws -> Transfer<Value> {
     #if DEBUG
       try await withCheckedThrowingContinuation { continuation in
         body(Waiter(continuation: continuation))
-      }.take()
+      }
     #else
       try await unsafe withUnsafeThrowingContinuation { continuation in
         body(unsafe Waiter(continuation: continuation))
-      }.take()
+      }
     #endif
   }
 

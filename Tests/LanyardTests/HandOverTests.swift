@@ -9,108 +9,113 @@ import Testing
 
 @testable import Lanyard
 
+/// Tests that block every thread that tasks share. One at a time: two would wait for each other.
 @Suite(.serialized, .timeLimit(.native(minutes: 2)), .joinsAtExit)
-struct HandOverTests {
-  /// Lives on a worker's thread, which is none of the pool.
-  actor Resident {
-    private let executor: WorkerExecutor
-    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+enum WholePool {}
 
-    init(on worker: Worker) { executor = worker.executor }
+extension WholePool {
+  struct HandOverTests {
+    /// Lives on a worker's thread, which is none of the pool.
+    actor Resident {
+      private let executor: WorkerExecutor
+      nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    func run(on worker: Worker, while pool: FullPool, deadline: ContinuousClock.Instant? = nil)
-      async throws
-    {
-      pool.awaitFull()
-      try await worker.run(deadline: deadline) { pool.empty() }
-    }
+      init(on worker: Worker) { executor = worker.executor }
 
-    func run(on confined: Confined<Int>, while pool: FullPool) async throws {
-      pool.awaitFull()
-      try await confined.run { _ in pool.empty() }
-    }
-
-    func makeConfined(while pool: FullPool) async throws -> Confined<Int> {
-      pool.awaitFull()
-      return try await Confined("made") {
-        pool.empty()
-        return 1
+      func run(on worker: Worker, while pool: FullPool, deadline: ContinuousClock.Instant? = nil)
+        async throws
+      {
+        pool.awaitFull()
+        try await worker.run(deadline: deadline) { pool.empty() }
       }
-    }
 
-    func send(_ number: Int, to loop: RequestLoop<Int>, while pool: FullPool) async throws {
-      pool.awaitFull()
-      try await loop.send(number)
-    }
-  }
+      func run(on confined: Confined<Int>, while pool: FullPool) async throws {
+        pool.awaitFull()
+        try await confined.run { _ in pool.empty() }
+      }
 
-  @Test func `a body starts while the pool is full, called by an actor on another worker`()
-    async throws
-  {
-    let resident = Resident(on: try Worker("caller"))
-    let worker = try Worker("idle")
-    let pool = FullPool()
-    try await resident.run(on: worker, while: pool)
-    #expect(pool.wasFullWhenEmptied)
-  }
-
-  @Test @MainActor func `a body starts while the pool is full, called on the main actor`()
-    async throws
-  {
-    let worker = try Worker("idle")
-    let pool = FullPool()
-    pool.awaitFull()
-    try await worker.run { pool.empty() }
-    #expect(pool.wasFullWhenEmptied)
-  }
-
-  // If it were not handed over at once it would find its deadline passed when the pool is given up.
-  @Test func `a body starts before its deadline while the pool is full`() async throws {
-    let resident = Resident(on: try Worker("caller"))
-    let worker = try Worker("idle")
-    let pool = FullPool()
-    try await resident.run(on: worker, while: pool, deadline: .now + FullPool.limit / 2)
-    #expect(pool.wasFullWhenEmptied)
-  }
-
-  @Test func `a confined value is made and used while the pool is full`() async throws {
-    let resident = Resident(on: try Worker("caller"))
-    let first = FullPool()
-    let confined = try await resident.makeConfined(while: first)
-    #expect(first.wasFullWhenEmptied)
-    let second = FullPool()
-    try await resident.run(on: confined, while: second)
-    #expect(second.wasFullWhenEmptied)
-  }
-
-  @Test func `a request that finds no room stands in line while the pool is full`() async throws {
-    let gate = Gate()
-    let poolToEmpty = Lock<FullPool?>(nil)
-    var configuration = Worker.Configuration()
-    configuration.capacity = 2
-    configuration.batchLimit = 1
-    let loop = try RequestLoop<Int>("full", configuration: configuration) { batch in
-      while let number = batch.next() {
-        switch number {
-        case 0: gate.pass()
-        case 100: poolToEmpty.withLock { $0 }?.empty()
-        default: break
+      func makeConfined(while pool: FullPool) async throws -> Confined<Int> {
+        pool.awaitFull()
+        return try await Confined("made") {
+          pool.empty()
+          return 1
         }
       }
+
+      func send(_ number: Int, to loop: RequestLoop<Int>, while pool: FullPool) async throws {
+        pool.awaitFull()
+        try await loop.send(number)
+      }
     }
-    try loop.trySend(0)
-    await gate.arrived()
-    while (try? loop.trySend(1)) != nil {}
-    let resident = Resident(on: try Worker("caller"))
-    let pool = FullPool()
-    poolToEmpty.withLock { $0 = pool }
-    Thread.detachNewThread {
-      while loop.worker.line.isEmpty, pool.isFull { usleep(1000) }
-      gate.open()
+
+    @Test func `a body starts while the pool is full, called by an actor on another worker`()
+      async throws
+    {
+      let resident = Resident(on: try Worker("caller"))
+      let worker = try Worker("idle")
+      let pool = FullPool()
+      try await resident.run(on: worker, while: pool)
+      #expect(pool.wasFullWhenEmptied)
     }
-    try await resident.send(100, to: loop, while: pool)
-    await loop.close()
-    #expect(pool.wasFullWhenEmptied)
+
+    @Test @MainActor func `a body starts while the pool is full, called on the main actor`()
+      async throws
+    {
+      let worker = try Worker("idle")
+      let pool = FullPool()
+      pool.awaitFull()
+      try await worker.run { pool.empty() }
+      #expect(pool.wasFullWhenEmptied)
+    }
+
+    // If it were not handed over at once it would find its deadline passed when the pool is given up.
+    @Test func `a body starts before its deadline while the pool is full`() async throws {
+      let resident = Resident(on: try Worker("caller"))
+      let worker = try Worker("idle")
+      let pool = FullPool()
+      try await resident.run(on: worker, while: pool, deadline: .now + FullPool.limit / 2)
+      #expect(pool.wasFullWhenEmptied)
+    }
+
+    @Test func `a confined value is made and used while the pool is full`() async throws {
+      let resident = Resident(on: try Worker("caller"))
+      let first = FullPool()
+      let confined = try await resident.makeConfined(while: first)
+      #expect(first.wasFullWhenEmptied)
+      let second = FullPool()
+      try await resident.run(on: confined, while: second)
+      #expect(second.wasFullWhenEmptied)
+    }
+
+    @Test func `a request that finds no room stands in line while the pool is full`() async throws {
+      let gate = Gate()
+      let poolToEmpty = Lock<FullPool?>(nil)
+      var configuration = Worker.Configuration()
+      configuration.capacity = 2
+      configuration.batchLimit = 1
+      let loop = try RequestLoop<Int>("full", configuration: configuration) { batch in
+        while let number = batch.next() {
+          switch number {
+          case 0: gate.pass()
+          case 100: poolToEmpty.withLock { $0 }?.empty()
+          default: break
+          }
+        }
+      }
+      try loop.trySend(0)
+      await gate.arrived()
+      while (try? loop.trySend(1)) != nil {}
+      let resident = Resident(on: try Worker("caller"))
+      let pool = FullPool()
+      poolToEmpty.withLock { $0 = pool }
+      Thread.detachNewThread {
+        while loop.worker.line.isEmpty, pool.isFull { usleep(1000) }
+        gate.open()
+      }
+      try await resident.send(100, to: loop, while: pool)
+      await loop.close()
+      #expect(pool.wasFullWhenEmptied)
+    }
   }
 }
 

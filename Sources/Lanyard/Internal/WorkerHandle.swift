@@ -1,4 +1,4 @@
-// The only file that touches the C core, and the one that holds every `unsafe` of this module.
+// The only file that touches the C core. Every `unsafe` of this module is here or in SharedThread.swift.
 //
 // A handle is a borrowed pointer to the core. `Worker` and each executor own one reference and give it back
 // in their deinits; whoever calls anything here owns one, or is called by the core on the worker's thread,
@@ -81,22 +81,27 @@ struct WorkerHandle: @unchecked Sendable {
     return self
   }
 
-  /// How long a release in a task waits for a worker on which nothing ends.
+  /// How long a release on a shared thread waits for a worker on which nothing ends.
   private static let patience: Nanoseconds = 100_000_000
 
   /// Gives a reference back. The last one closes, and waits for the thread's end, unless this is the thread.
   ///
-  /// In a task it waits as long as the drain goes on, for 200 ms at most, and for 100 ms if nothing ends. The
-  /// thread that it would hold may be one of the few that all tasks share, and what it waits for may need
-  /// one of them; the core joins the worker's thread later.
+  /// On a thread that tasks share it waits as long as the drain goes on, for 200 ms at most, and for 100 ms if
+  /// nothing ends: what it waits for may need this thread. However many are released in one stretch, they have
+  /// these 200 ms together. The core joins later what has not ended then.
   func release() {
     var pointer: OpaquePointer? = unsafe self.pointer
-    unsafe lanyard__release_until(&pointer, Self.releaseDeadline)
+    Self.releasing { deadline in unsafe lanyard__release_until(&pointer, deadline) }
   }
 
-  private static var releaseDeadline: Nanoseconds {
-    let isInTask = unsafe withUnsafeCurrentTask { unsafe $0 != nil }
-    return isInTask ? now + patience : forever
+  private static func releasing(_ release: (_ deadline: Nanoseconds) -> Void) {
+    guard SharedThread.isCurrent else { return release(forever) }
+    let start = now
+    var note = SharedThread.note
+    release(start + min(patience, note.allowance(at: start)))
+    // What goes with a worker may have let go of another one here. That was part of the same time.
+    note.waited(from: start, to: now)
+    SharedThread.note = note
   }
 
   // MARK: Submitting
@@ -174,7 +179,9 @@ struct WorkerHandle: @unchecked Sendable {
   /// Counts an executor out, and releases its reference as `release` does.
   func releaseExecutor() {
     var pointer: OpaquePointer? = unsafe self.pointer
-    unsafe lanyard__executor_release_until(&pointer, Self.releaseDeadline)
+    Self.releasing { deadline in
+      unsafe lanyard__executor_release_until(&pointer, deadline)
+    }
   }
 
   /// Hands over a job of an actor on that executor. It is the last use of the job here.
@@ -380,6 +387,7 @@ private func tick(_ argument: UnsafeMutableRawPointer, _ status: lanyard_status)
 
 /// The executor is released only after the job's last step, which may have let go of all others.
 private func runSerialJob(_ job: UnsafeMutableRawPointer, _ executor: UnsafeMutableRawPointer) {
+  SharedThread.runsJob()
   let executor = unsafe Unmanaged<WorkerExecutor>.fromOpaque(executor).takeRetainedValue()
   unsafe unsafeBitCast(job, to: UnownedJob.self).runSynchronously(
     on: executor.asUnownedSerialExecutor())
@@ -387,6 +395,7 @@ private func runSerialJob(_ job: UnsafeMutableRawPointer, _ executor: UnsafeMuta
 }
 
 private func runTaskJob(_ job: UnsafeMutableRawPointer, _ executor: UnsafeMutableRawPointer) {
+  SharedThread.runsJob()
   let executor = unsafe Unmanaged<WorkerTaskExecutor>.fromOpaque(executor).takeRetainedValue()
   unsafe unsafeBitCast(job, to: UnownedJob.self).runSynchronously(
     on: executor.asUnownedTaskExecutor())

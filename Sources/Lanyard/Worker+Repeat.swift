@@ -17,7 +17,7 @@ extension Worker {
   ///
   /// - Parameters:
   ///   - interval: From now to the first call, and from each time to the next. The times do not drift; what
-  ///     a busy worker misses is left out and not made up for.
+  ///     a busy worker misses is left out and not made up for. What is too long to express never comes.
   ///   - owner: What the calls are for. Not kept alive; they end when it is gone.
   ///   - body: Gets the owner, which lives at least until it returns. It runs between requests, is none
   ///     itself and is not counted in ``statistics``.
@@ -37,8 +37,7 @@ extension Worker {
       throw WorkerError(
         .invalid, detail: "the interval is \(interval): give one that is longer than zero")
     }
-    let (first, overflow) = WorkerHandle.now.addingReportingOverflow(step)
-    let start = overflow ? WorkerHandle.forever : first
+    let start = WorkerHandle.nanoseconds(fromNow: interval)
     try handle.schedule(
       OwnedRepetition(of: owner, every: step, from: start, body), at: start)
   }

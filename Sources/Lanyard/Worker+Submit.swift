@@ -14,7 +14,7 @@ extension Worker {
   /// - Parameters:
   ///   - deadline: The instant after which a closure that has not started is dropped, and one that runs is
   ///     interrupted, where the configuration has an `interrupt`. It spans the wait for room, the wait in
-  ///     the ring, and the run.
+  ///     the ring, and the run. One that is too far away to express is none.
   ///   - body: The work. It may block; it must not wait for this same worker.
   /// - Returns: What `body` returned.
   /// - Throws: ``WorkerError`` with code `closed`, `deadlineExceeded`, `noThread` (where the configuration
@@ -35,7 +35,7 @@ extension Worker {
     _ body: sending @escaping () throws(Failure) -> sending Result
   ) async throws -> sending Result {
     // Consumed: only the box holds the closure then, and what it captured goes on the worker, not here.
-    guard let deadline else {
+    guard let deadline, !Self.isNever(deadline) else {
       return try await perform(RunRequest(deadline: WorkerHandle.forever, consume body))
     }
     try check(deadline)
@@ -67,7 +67,7 @@ extension Worker {
   nonisolated(nonsending) func send<Element>(
     _ request: SendRequest<Element>, deadline: ContinuousClock.Instant?
   ) async throws {
-    guard let deadline else { return try await perform(request) }
+    guard let deadline, !Self.isNever(deadline) else { return try await perform(request) }
     try check(deadline)
     async let _: Void = expire(request, at: deadline)
     try await perform(request)
@@ -86,6 +86,11 @@ extension Worker {
     } onCancel: {
       request.withdraw(.cancelled, from: line)
     }.take()
+  }
+
+  /// Whether a deadline is further away than the runtime can sleep: some 290 years.
+  private static func isNever(_ deadline: ContinuousClock.Instant) -> Bool {
+    WorkerHandle.nanoseconds(at: deadline) > Int64.max
   }
 
   /// Refuses what comes too late before anything is made for it.

@@ -201,14 +201,14 @@ public final class Worker: Sendable {
   /// Waits for the end of every worker that nobody holds any more, or only executors of tasks that end. For the
   /// ends of tests and of programs that account for every thread.
   ///
-  /// - Parameter limit: How long to wait at most.
+  /// - Parameter limit: How long to wait at most. What is too long to express is for ever.
   /// - Returns: How many workers still live: 0 when nothing leaked.
   ///
   /// **Threads.** On a worker's own thread it leaves that worker out.
   /// **Blocking.** Blocks this thread until they have ended, for at most `limit`.
   @available(*, noasync, message: "it blocks; call it at the end of a synchronous main or test")
   public static func quiesce(within limit: Duration) -> Int {
-    WorkerHandle.quiesce(until: WorkerHandle.nanoseconds(at: .now + limit))
+    WorkerHandle.quiesce(until: WorkerHandle.nanoseconds(fromNow: limit))
   }
 
   /// The version of the C core that runs, as `major.minor.patch`.

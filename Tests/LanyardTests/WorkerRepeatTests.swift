@@ -127,7 +127,9 @@ struct WorkerRepeatTests {
     do {
       let captured = Canary()
       canary = captured
-      for interval in [Duration.zero, .seconds(-1), .nanoseconds(-1), .seconds(Int64.min)] {
+      for interval in [
+        Duration.zero, .seconds(-1), .nanoseconds(-1), .seconds(Int64.min), .seconds(Int64.min) * 2,
+      ] {
         let error = try #require(throws: WorkerError.self) {
           try worker.every(interval, weakly: captured) { [captured] _ in
             withExtendedLifetime(captured) { _ = Issue.record("it was called") }
@@ -148,7 +150,10 @@ struct WorkerRepeatTests {
       let owner = Canary()
       canary = owner
       let worker = try Worker(name)
-      for interval in [Duration.seconds(Int64.max), .seconds(1 << 40), .seconds(18_446_744_073)] {
+      for interval in [
+        Duration.seconds(Int64.max), .seconds(1 << 40), .seconds(18_446_744_073),
+        .seconds(9_223_372_036_854_775_000) * 2, Duration(attoseconds: .max),
+      ] {
         try worker.every(interval, weakly: owner) { [owner] _ in
           withExtendedLifetime(owner) { _ = Issue.record("it was called") }
         }

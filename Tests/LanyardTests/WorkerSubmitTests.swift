@@ -240,6 +240,41 @@ struct WorkerSubmitTests {
     #expect(try await late == 8)
   }
 
+  @Test(arguments: [
+    Duration.seconds(Int64.max), .seconds(Int64.max) * 2, .seconds(18_446_744_073),
+    .nanoseconds(Int64.max), .nanoseconds(Int64.max / 2), Duration(attoseconds: .max / 2),
+  ])
+  func `a deadline too far away to express is never`(distance: Duration) async throws {
+    let worker = try Worker()
+    let deadline = ContinuousClock.now + distance
+    #expect(try await worker.run(deadline: deadline) { 7 } == 7)
+    let loop = try RequestLoop<Int> { batch in while batch.next() != nil {} }
+    try await loop.send(1, deadline: deadline)
+    // Also when it has to be waited for.
+    let gate = try await Gate.holding(worker)
+    async let late = worker.run(deadline: deadline) { 8 }
+    await until { worker.statistics.submitted == 3 }
+    gate.open()
+    #expect(try await late == 8)
+    await loop.close()
+    await worker.close()
+  }
+
+  @Test(arguments: [
+    Duration.seconds(Int64.min), .seconds(Int64.min) * 2, Duration(attoseconds: .min), .seconds(-1),
+  ])
+  func `a deadline too far in the past to express has passed`(distance: Duration) async throws {
+    let worker = try Worker()
+    let deadline = ContinuousClock.now + distance
+    await #expect(throws: WorkerError(.deadlineExceeded)) {
+      try await worker.run(deadline: deadline) { Issue.record("it ran") }
+    }
+    let loop = try RequestLoop<Int> { batch in while batch.next() != nil {} }
+    await #expect(throws: WorkerError(.deadlineExceeded)) {
+      try await loop.send(1, deadline: deadline)
+    }
+  }
+
   @Test func `a task that is cancelled before its deadline gets CancellationError`() async throws {
     let worker = try Worker()
     let gate = try await Gate.holding(worker)

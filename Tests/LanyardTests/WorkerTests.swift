@@ -61,6 +61,25 @@ struct WorkerTests {
     #expect(unused.isClosed)
   }
 
+  @Test func `a spin too long to express is refused as any other`() throws {
+    for spin in [Duration.seconds(Int64.max) * 2, .seconds(Int64.min) * 2] {
+      var configuration = Worker.Configuration()
+      configuration.spin = spin
+      let error = try #require(throws: WorkerError.self) {
+        _ = try Worker("never opened", configuration: configuration)
+      }
+      #expect(error.code == .invalid)
+    }
+  }
+
+  // One that is too long would wait for the workers of all other tests: what it is made of is looked at instead.
+  @Test func `a limit of quiesce that cannot be expressed is none, or has passed`() async {
+    _ = await Task.detached { quiesced(within: .seconds(Int64.min) * 2) }.value
+    #expect(WorkerHandle.nanoseconds(fromNow: .seconds(Int64.max) * 2) == WorkerHandle.forever)
+    #expect(WorkerHandle.nanoseconds(fromNow: Duration(attoseconds: .max)) == WorkerHandle.forever)
+    #expect(WorkerHandle.nanoseconds(fromNow: Duration(attoseconds: .min)) <= WorkerHandle.now)
+  }
+
   // MARK: Closing
 
   @Test func `after close every way to submit throws closed`() async throws {
@@ -264,4 +283,8 @@ func blockingCall<Result, Failure: Error>(
   _ worker: Worker, _ body: () throws(Failure) -> Result
 ) throws -> Result {
   try worker.call(body)
+}
+
+func quiesced(within limit: Duration) -> Int {
+  Worker.quiesce(within: limit)
 }

@@ -299,18 +299,23 @@ struct WorkerHandle: @unchecked Sendable {
 
   /// An instant on the core's clock. One that is too far away is none.
   static func nanoseconds(at instant: ContinuousClock.Instant) -> Nanoseconds {
-    let distance = nanoseconds(ContinuousClock.now.duration(to: instant))
-    let (sum, overflow) = now.addingReportingOverflow(distance)
+    let present = ContinuousClock.now
+    // Compared first: the way to one that is long past may not be expressible.
+    guard instant > present else { return now }
+    return nanoseconds(fromNow: present.duration(to: instant))
+  }
+
+  /// The end of a duration that begins now, likewise.
+  static func nanoseconds(fromNow duration: Duration) -> Nanoseconds {
+    let (sum, overflow) = now.addingReportingOverflow(nanoseconds(duration))
     return overflow ? forever : sum
   }
 
   /// A duration in nanoseconds: what is negative as 0, what is too long as all there are.
   static func nanoseconds(_ duration: Duration) -> Nanoseconds {
-    let (seconds, attoseconds) = duration.components
-    guard seconds >= 0, attoseconds >= 0 else { return 0 }
-    let (whole, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
-    let (sum, carry) = whole.addingReportingOverflow(UInt64(attoseconds) / 1_000_000_000)
-    return overflow || carry ? forever : sum
+    guard duration > .zero else { return 0 }
+    // Not its components, which trap where the seconds do not fit into 64 bits.
+    return Nanoseconds(clamping: duration.attoseconds / 1_000_000_000)
   }
 }
 

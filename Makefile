@@ -247,6 +247,7 @@ test-swift: deps $(SWIFT_CONSUMER) ## the Swift tests; what the compiler must re
 	@command -v swift >/dev/null
 	swift build --build-tests
 	@$(call run_tests,native,$(SCALE_NATIVE),.ci/swift-test 'Tests/Refusals/run $(CURDIR)/.build/debug/Modules' \
+	  'Tests/Snippets/run $(CURDIR)/.build/debug/Modules' \
 	  $(SWIFT_CONSUMER))
 
 VALGRIND_RUN := valgrind -q --error-exitcode=9 --num-callers=30 --fair-sched=try

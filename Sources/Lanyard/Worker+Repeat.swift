@@ -12,7 +12,7 @@ extension Worker {
   /// Calls a closure on the worker's thread at regular times, until its owner is gone or the worker closes.
   ///
   /// ```swift
-  /// try worker.every(.seconds(30), weakly: self) { cache in cache.dropExpired() }
+  /// try worker.every(.seconds(30), weakly: cache) { cache in cache.dropExpired() }
   /// ```
   ///
   /// - Parameters:

@@ -1,0 +1,6 @@
+import Lanyard
+
+struct Interpreter: ~Copyable {
+  init() throws {}
+  mutating func evaluate(_ text: String) throws -> Int { 42 }
+}

@@ -1,0 +1,4 @@
+import LanyardDatabase
+
+let id = 1
+let name = "Ann"

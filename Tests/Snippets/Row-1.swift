@@ -1,0 +1,3 @@
+import LanyardDatabase
+
+var row: Row { fatalError("it is compiled, not run") }

@@ -1,0 +1,6 @@
+import Lanyard
+
+final class Cache: Sendable { func dropExpired() {} }
+let cache = Cache()
+
+let worker = try! Worker("shared")

@@ -1,0 +1,4 @@
+import Lanyard
+
+let numbers = [1, 2]
+func add(_ numbers: [Int]) -> Int { numbers.reduce(0, +) }

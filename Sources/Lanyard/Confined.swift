@@ -57,7 +57,7 @@ public final class Confined<State: ~Copyable>: Sendable {
 
   /// Runs a closure with the value, on its thread.
   ///
-  /// As ``Worker/run(deadline:_:)`` in every respect.
+  /// As ``Worker/run(deadline:_:)`` in every respect: task-locals are not carried over either.
   ///
   /// - Parameters:
   ///   - deadline: The instant after which a closure that has not started is dropped, and one that runs is

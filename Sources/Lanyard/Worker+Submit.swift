@@ -28,6 +28,8 @@ extension Worker {
   /// **Cancellation.** Before `body` starts it is dropped and the task leaves at once, whatever the worker
   /// is doing. Afterwards it runs to its end and its result is returned; where the configuration has an
   /// `interrupt`, that is called.
+  /// **Task-locals.** Not carried over: `body` runs in no task and finds their default values. Capture what it
+  /// needs, or bind it inside by `withValue`; <doc:TheThread> shows both.
   /// **Lifetime.** The worker stays open until the call returns.
   /// **After close.** Throws `closed`.
   public nonisolated(nonsending) func run<Result, Failure: Error>(
@@ -121,6 +123,7 @@ extension Worker {
   /// **Threads.** Call from anywhere, the worker's own thread included. `body` runs on the worker's
   /// thread, outside any lock, after everything that was accepted before.
   /// **Blocking.** Never.
+  /// **Task-locals.** Not carried over, as for ``run(deadline:_:)``.
   /// **Cancellation.** None.
   /// **After close.** Throws `closed`.
   public func submit(_ body: sending @escaping () -> Void) throws(WorkerError) {

@@ -30,9 +30,13 @@
 ///
 /// **Lifetime.** Letting go of the last reference closes the worker: what was accepted is finished, then
 /// the thread ends. It may be let go of anywhere, on the worker's own thread too. Elsewhere the release
-/// waits for the thread's end; in a task only as long as requests go on ending, and for 200 ms at most, for it
-/// must not hold a thread that all tasks share. The worker's thread then ends by itself when it has finished.
+/// waits for the thread's end. On a thread that tasks share, in a task or an isolated deinit, it waits only as long
+/// as requests go on ending, and for 200 ms at most, however many workers are let go of in one stretch; the
+/// worker's thread then ends by itself when it has finished. <doc:TheThread> has the details.
 /// Use `await close()` in asynchronous code to know that the end was reached.
+///
+/// **Surroundings.** The thread has the nice value, the scheduling policy and the CPU affinity of the one that opens
+/// the worker. It blocks signals, and a child process that a request starts inherits that: see <doc:TheThread>.
 ///
 /// **After close.** What would submit throws ``WorkerError`` with code `closed`; everything else still
 /// answers.

@@ -21,7 +21,8 @@ extension Worker {
 
     /// Whether the thread starts with the first request instead of at once.
     ///
-    /// A failure to start it then shows there, as `noThread` of that request.
+    /// A failure to start it then shows there, as `noThread` of that request. Its nice value, scheduling policy and
+    /// CPU affinity are those of the thread that opened the worker all the same.
     public var lazy = false
 
     /// Called on the worker's thread before the first request.

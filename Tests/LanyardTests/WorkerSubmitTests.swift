@@ -285,6 +285,30 @@ struct WorkerSubmitTests {
     gate.open()
   }
 
+  enum Trace {
+    @TaskLocal static var id = 0
+  }
+
+  private func ids(seenOn worker: Worker) async throws -> [Int] {
+    let plain = try await worker.run { Trace.id }
+    let id = Trace.id
+    let bound = try await worker.run { Trace.$id.withValue(id) { Trace.id } }
+    let inTask = await withTaskExecutorPreference(worker.taskExecutor) {
+      worker.isCurrent ? Trace.id : -1
+    }
+    return [plain, bound, inTask]
+  }
+
+  @Test
+  func `a body finds the default of a task-local, unless it is bound inside or a task runs there`()
+    async throws
+  {
+    let worker = try Worker()
+    let seen = try await Trace.$id.withValue(7) { try await ids(seenOn: worker) }
+    #expect(seen == [0, 7, 7])
+    #expect(try await worker.run { Trace.id } == 0, "nothing of it stays with the thread")
+  }
+
   // MARK: submit
 
   @Test func `submit refuses when the ring is full and keeps nothing of the closure`() async throws

@@ -126,8 +126,8 @@ public final class Worker: Sendable {
 
   /// Stops acceptance at once and blocks until the thread has ended.
   ///
-  /// For synchronous code; ``close(_:)`` is for all other. Any number of threads and tasks may close, any number of times; each returns after the thread was
-  /// joined. A later `discard` turns a drain in progress into a discard; a later `drain` changes nothing.
+  /// For synchronous code; ``close(_:)`` is for all other. Any number of threads and tasks may close, any number of
+  /// times; each returns after the thread was joined. A later `discard` turns a drain in progress into a discard; a later `drain` changes nothing.
   /// As long as an executor of this worker lives its thread does too, and closing waits for the requests
   /// only.
   ///

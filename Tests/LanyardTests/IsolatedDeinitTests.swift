@@ -74,7 +74,10 @@ extension WholePool {
         }
         for _ in 0..<count { gate.signal() }
         while deinits.value < count, ContinuousClock.now < limit { usleep(1000) }
-        Task.detached(priority: priority) { finish("by a task") }
+        // Not before they have returned: the system adds threads in time, and one of those would run the task.
+        if deinits.value == count {
+          Task.detached(priority: priority) { finish("by a task") }
+        }
         while end.withLock({ $0 == nil }), ContinuousClock.now < limit { usleep(1000) }
         finish("given up")
       }
@@ -91,10 +94,10 @@ private actor Hub {
   func hold(_ body: @Sendable () -> Void) { body() }
 }
 
-/// Ends on its hub's executor.
+/// Ends on its hub's executor: lets go of its worker there, and then says so.
 private actor HubMember {
   private let hub: Hub
-  private let worker: Worker?
+  private var worker: Worker?
   private let atEnd: @Sendable () -> Void
   nonisolated var unownedExecutor: UnownedSerialExecutor { hub.unownedExecutor }
 
@@ -104,5 +107,8 @@ private actor HubMember {
     self.atEnd = atEnd
   }
 
-  isolated deinit { atEnd() }
+  isolated deinit {
+    worker = nil
+    atEnd()
+  }
 }

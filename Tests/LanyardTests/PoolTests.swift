@@ -82,6 +82,7 @@ struct PoolTests {
           ran.increment()
         }
       }
+      SharedThread.note = ThreadNote(word: 0)  // the try before, or another test, may have used it up
       worker = nil
       isWaitedFor = ran.value == 120
     }

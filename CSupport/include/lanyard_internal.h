@@ -31,7 +31,7 @@ void lanyard__executor_release(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABL
 
 /// The same, as lanyard__release_until().
 void lanyard__executor_release_until(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABLE worker,
-                                     uint64_t deadline_ns);
+                                     uint64_t deadline_ns, uint64_t limit_ns);
 
 /// Hands over a job. The caller is a counted executor. Runs after everything this thread submitted before.
 ///
@@ -57,6 +57,14 @@ typedef uint64_t (*lanyard__tick)(void *argument, lanyard_status outcome);
 ///         LANYARD_FORKED: it will not.
 lanyard_status lanyard__set_timer(lanyard_worker *worker, uint64_t deadline_ns, lanyard__tick tick,
                                   void *argument);
+
+/* ------------------------------------------------------------------------------ what a thread runs */
+
+/// What the layer above has noted of the request that the calling thread runs; NULL if nothing.
+void *LANYARD_NULLABLE lanyard__running(void);
+
+/// Notes it, and returns what was noted before.
+void *LANYARD_NULLABLE lanyard__set_running(void *LANYARD_NULLABLE request);
 
 /* ----------------------------------------------------------------------------------------- alarms */
 
@@ -100,11 +108,11 @@ void lanyard__publish(lanyard_worker *worker, lanyard_ticket ticket, lanyard_fun
 lanyard_status lanyard__close_then(lanyard_worker *worker, lanyard_close_mode mode,
                                    lanyard_function ended, void *argument);
 
-/// As lanyard_release(), but waits for the drain until the deadline only, and for as long again, up to 200 ms
-/// in all, whenever requests have ended meanwhile. Then it leaves the rest to the next open, release or
+/// As lanyard_release(), but waits for the drain until the deadline only, and for as long again, until the limit at
+/// most, whenever requests have ended meanwhile. Then it leaves the rest to the next open, release or
 /// quiesce, as a release on the worker's own thread does.
 void lanyard__release_until(lanyard_worker *LANYARD_NULLABLE *LANYARD_NULLABLE worker,
-                            uint64_t deadline_ns);
+                            uint64_t deadline_ns, uint64_t limit_ns);
 
 /// What pthread_create said when this thread last got a LANYARD_NO_THREAD: an errno.
 int lanyard__thread_error(void);

@@ -51,7 +51,7 @@ static void *reaper_loop(void *argument) {
   for (ly_close_call *call; (call = await_call(process)) != NULL;) {
     /* It has finished, or was drained while an executor kept it: whose jobs are not waited for here. */
     lanyard__await_end(call->worker, 0, LANYARD_FOREVER);
-    lanyard__release_until(&call->worker, 0);
+    lanyard__release_until(&call->worker, 0, 0);
     lanyard_function when_closed = call->function;
     void *closed_argument = call->argument;
     ly_free(call);

@@ -16,7 +16,7 @@ bool lanyard__executor_acquire(lanyard_worker *worker) {
   return stays;
 }
 
-void lanyard__executor_release_until(lanyard_worker **variable, uint64_t deadline_ns) {
+void lanyard__executor_release_until(lanyard_worker **variable, uint64_t deadline_ns, uint64_t limit_ns) {
   if (variable == NULL || *variable == NULL) return;
   lanyard_worker *worker = *variable;
   *variable = NULL;
@@ -28,11 +28,11 @@ void lanyard__executor_release_until(lanyard_worker **variable, uint64_t deadlin
   ly_unlock(&worker->jobs.lock);
   ly_point("executor_released", worker);
   if (was_last) ly_park_wake(&worker->park); /* NEWS */
-  lanyard__give_back(worker, LY_LEAVER, deadline_ns);
+  lanyard__give_back(worker, LY_LEAVER, deadline_ns, limit_ns);
 }
 
 void lanyard__executor_release(lanyard_worker **variable) {
-  lanyard__executor_release_until(variable, LANYARD_FOREVER);
+  lanyard__executor_release_until(variable, LANYARD_FOREVER, LANYARD_FOREVER);
 }
 
 lanyard_status lanyard__enqueue(lanyard_worker *worker, lanyard__job_function function, void *job,

@@ -7,8 +7,6 @@
  */
 #include "worker.h"
 
-#define LY_DRAIN_LIMIT_NS UINT64_C(200000000)
-
 /* A weak handle is the core's address under another name, and one count of `memory`. */
 static lanyard_worker *core_of(const lanyard_weak *weak) { return (lanyard_worker *)(uintptr_t)weak; }
 
@@ -22,10 +20,10 @@ static uint64_t progress(lanyard_worker *worker) {
 }
 
 /* Waits in rounds as long as the time to the deadline. A round in which no request ended gives up; otherwise
- * another begins, for LY_DRAIN_LIMIT_NS in all. */
-static lanyard_status await_drain(lanyard_worker *worker, uint64_t deadline_ns) {
+ * another begins, until the limit. */
+static lanyard_status await_drain(lanyard_worker *worker, uint64_t deadline_ns, uint64_t limit_ns) {
   if (deadline_ns == LANYARD_FOREVER) return lanyard__await_end(worker, deadline_ns, deadline_ns);
-  uint64_t now = ly_now_ns(), limit_ns = now + LY_DRAIN_LIMIT_NS;
+  uint64_t now = ly_now_ns();
   uint64_t patience_ns = deadline_ns > now ? deadline_ns - now : 0;
   for (;;) {
     uint64_t before = progress(worker);
@@ -33,7 +31,7 @@ static lanyard_status await_drain(lanyard_worker *worker, uint64_t deadline_ns) 
     if (status != LANYARD_TIMED_OUT || patience_ns == 0 || progress(worker) == before) return status;
     now = ly_now_ns();
     if (now >= limit_ns) return status;
-    deadline_ns = now + patience_ns;
+    deadline_ns = limit_ns - now < patience_ns ? limit_ns : now + patience_ns;
   }
 }
 
@@ -77,7 +75,7 @@ void lanyard__reap(ly_process *process) {
   }
 }
 
-void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns) {
+void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns, uint64_t limit_ns) {
   ly_happens_before(&worker->strong);
   if (ly_sub(&worker->strong, kind, acq_rel) != kind) return; /* OWN */
   ly_happens_after(&worker->strong);
@@ -86,21 +84,23 @@ void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline
   lanyard__reap(worker->process);
   lanyard__begin_close(worker, LANYARD_DRAIN);
   if (ly_is_foreign(worker)) return; /* a when_room callback forked, and this is the child */
-  if (lanyard__current != worker && await_drain(worker, deadline_ns) == LANYARD_OK)
+  if (lanyard__current != worker && await_drain(worker, deadline_ns, limit_ns) == LANYARD_OK)
     lanyard__destroy(worker);
   else
     bury(worker); /* this thread must not wait; somebody else joins and destroys */
 }
 
-void lanyard__release_until(lanyard_worker **variable, uint64_t deadline_ns) {
+void lanyard__release_until(lanyard_worker **variable, uint64_t deadline_ns, uint64_t limit_ns) {
   if (variable == NULL || *variable == NULL) return;
   lanyard_worker *worker = *variable;
   *variable = NULL;
   if (ly_check(worker) == LANYARD_OK) /* else a child's copy: the parent's is the real one */
-    lanyard__give_back(worker, LY_OWNER, deadline_ns);
+    lanyard__give_back(worker, LY_OWNER, deadline_ns, limit_ns);
 }
 
-void lanyard_release(lanyard_worker **variable) { lanyard__release_until(variable, LANYARD_FOREVER); }
+void lanyard_release(lanyard_worker **variable) {
+  lanyard__release_until(variable, LANYARD_FOREVER, LANYARD_FOREVER);
+}
 
 lanyard_weak *lanyard_weak_create(lanyard_worker *worker) {
   if (ly_check(worker) == LANYARD_OK) ly_add(&worker->memory, 1, relaxed); /* the caller's reference keeps it */

@@ -10,6 +10,15 @@
 _Thread_local lanyard_worker *lanyard__current;
 
 static _Thread_local int last_error;
+static _Thread_local void *running;
+
+void *lanyard__running(void) { return running; }
+
+void *lanyard__set_running(void *request) {
+  void *before = running;
+  running = request;
+  return before;
+}
 
 int lanyard__thread_error(void) { return last_error; }
 

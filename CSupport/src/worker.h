@@ -163,7 +163,8 @@ void lanyard__join_reaper(ly_process *process);     /* joins a reaper that has e
 /* executor.c */
 
 /* owner.c */
-void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns); /* the last one ends it */
+/* The last one ends it, and waits for the drain: lanyard__release_until(). */
+void lanyard__give_back(lanyard_worker *worker, uint64_t kind, uint64_t deadline_ns, uint64_t limit_ns);
 void lanyard__reap(ly_process *process); /* joins and destroys the zombies whose threads are over; waits for none */
 
 /* loop.c */

@@ -55,6 +55,44 @@ public final class Confined<State: ~Copyable>: Sendable {
     self.worker = worker
   }
 
+  /// Starts a thread and makes the value on it, together with what interrupts its work.
+  ///
+  /// ```swift
+  /// let engine = try await Confined("engine", makeInterruptible: {
+  ///   let engine = try Engine()
+  ///   let handle = engine.interruptHandle
+  ///   return Interruptible(engine) { handle.interrupt() }
+  /// })
+  /// ```
+  ///
+  /// - Parameters:
+  ///   - name: As ``init(_:configuration:fileID:line:make:)``.
+  ///   - configuration: As there. Its own `interrupt`, if there is one, is called as well.
+  ///   - fileID: As there.
+  ///   - line: As there.
+  ///   - make: Makes the value on its thread, and a closure that interrupts the request that runs: called as
+  ///     ``Worker/Configuration/interrupt`` is, and never after the value was destroyed.
+  /// - Throws: As there.
+  ///
+  /// **Blocking.** Never: the task suspends while `make` runs.
+  @_disfavoredOverload  // a trailing closure that only throws is `make`
+  public nonisolated(nonsending) init(
+    _ name: String = "lanyard", configuration: Worker.Configuration = Worker.Configuration(),
+    fileID: StaticString = #fileID, line: Int = #line,
+    makeInterruptible make: sending @escaping () throws -> Interruptible<State>
+  ) async throws {
+    let cell = Cell<State>(configuration)
+    let worker = try Worker(name, configuration, hooks: cell, fileID: fileID, line: line)
+    do {
+      try await worker.run(cell.request(toMakeInterruptible: consume make))
+    } catch {
+      await worker.close()
+      throw error
+    }
+    self.cell = cell
+    self.worker = worker
+  }
+
   /// Runs a closure with the value, on its thread.
   ///
   /// As ``Worker/run(deadline:_:)`` in every respect: task-locals are not carried over either.
@@ -71,6 +109,20 @@ public final class Confined<State: ~Copyable>: Sendable {
     _ body: sending @escaping (inout State) throws(Failure) -> sending Result
   ) async throws -> sending Result {
     try await worker.run(deadline: deadline, cell.request(to: consume body))
+  }
+
+  /// As ``run(deadline:_:)``, for a body that can be stopped while it runs.
+  ///
+  /// - Parameters:
+  ///   - deadline: As there. A body that runs at that instant is asked to stop.
+  ///   - body: The work. It is given a ``Cancellation`` of its own beside the value.
+  /// - Returns: As there.
+  /// - Throws: As there.
+  public nonisolated(nonsending) func run<Result, Failure: Error>(
+    deadline: ContinuousClock.Instant? = nil,
+    _ body: sending @escaping (inout State, borrowing Cancellation) throws(Failure) -> sending Result
+  ) async throws -> sending Result {
+    try await run(deadline: deadline, Cancellation.giving(to: consume body))
   }
 
   /// Runs a closure with the value, on its thread, and blocks until it has run.
@@ -110,6 +162,18 @@ public final class Confined<State: ~Copyable>: Sendable {
     await worker.close(mode)
   }
 
+  /// Stops acceptance at once and returns after the end, or at a deadline: as ``Worker/close(_:deadline:)``.
+  ///
+  /// - Parameters:
+  ///   - mode: What becomes of closures that were accepted and have not started.
+  ///   - deadline: The instant after which the end is no longer waited for.
+  /// - Returns: Whether the thread has ended.
+  public nonisolated(nonsending) func close(
+    _ mode: Worker.CloseMode = .drain, deadline: ContinuousClock.Instant
+  ) async -> Bool {
+    await worker.close(mode, deadline: deadline)
+  }
+
   // MARK: Asking
 
   /// The name it was opened with, in full.
@@ -125,11 +189,48 @@ public final class Confined<State: ~Copyable>: Sendable {
   public var statistics: Worker.Statistics { worker.statistics }
 }
 
+/// A value for ``Confined`` and what interrupts its work from another thread.
+public struct Interruptible<State: ~Copyable>: ~Copyable {
+  fileprivate var state: State
+  fileprivate let interrupt: @Sendable () -> Void
+
+  /// - Parameters:
+  ///   - state: The value.
+  ///   - interrupt: Makes whatever the value is doing end soon. Called on other threads, but only while a request
+  ///     runs that was cancelled or whose deadline has passed.
+  public init(_ state: consuming State, interrupt: @escaping @Sendable () -> Void) {
+    self.state = state
+    self.interrupt = interrupt
+  }
+
+  fileprivate consuming func takeState() -> State { state }
+}
+
 /// Where the value lies.
 ///
 /// @unchecked: `state` is touched on the worker's thread alone; `use` and `fill` are called in its requests.
 private final class Cell<State: ~Copyable>: WorkerHooks, @unchecked Sendable {
   private var state: State?
+
+  /// What came with it. Under a lock, because the request that makes it may itself be interrupted meanwhile.
+  private let interruption = Lock<(@Sendable () -> Void)?>(nil)
+
+  override func interrupt() {
+    super.interrupt()
+    interruption.withLock { $0 }?()
+  }
+
+  /// As below.
+  func request(
+    toMakeInterruptible make: sending @escaping () throws -> Interruptible<State>
+  ) -> sending () throws -> sending Void {
+    { () throws -> sending Void in
+      let made = try make()
+      let interrupt = made.interrupt
+      self.state = made.takeState()
+      self.interruption.withLock { $0 = interrupt }
+    }
+  }
 
   /// What runs over there, and alone holds what it is given: what that captured goes over there, too.
   func request(
@@ -163,6 +264,7 @@ private final class Cell<State: ~Copyable>: WorkerHooks, @unchecked Sendable {
   }
 
   override func stop() {
+    interruption.withLock { $0 = nil }
     state = nil
     super.stop()
   }

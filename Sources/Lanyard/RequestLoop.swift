@@ -147,6 +147,18 @@ public final class RequestLoop<Request: Sendable>: Sendable {
     await worker.close(mode)
   }
 
+  /// Stops acceptance at once and returns after the end, or at a deadline: as ``Worker/close(_:deadline:)``.
+  ///
+  /// - Parameters:
+  ///   - mode: What becomes of requests that were accepted and are in no batch yet.
+  ///   - deadline: The instant after which the end is no longer waited for.
+  /// - Returns: Whether the thread has ended.
+  public nonisolated(nonsending) func close(
+    _ mode: Worker.CloseMode = .drain, deadline: ContinuousClock.Instant
+  ) async -> Bool {
+    await worker.close(mode, deadline: deadline)
+  }
+
   // MARK: Asking
 
   /// The name it was opened with, in full.

@@ -13,13 +13,13 @@ extension Worker {
   ///
   /// - Parameters:
   ///   - deadline: The instant after which a closure that has not started is dropped, and one that runs is
-  ///     interrupted, where the configuration has an `interrupt`. It spans the wait for room, the wait in
-  ///     the ring, and the run. One that is too far away to express is none.
+  ///     interrupted, where the configuration has an `interrupt`; it can also ask ``isCancelled``. It spans the
+  ///     wait for room, the wait in the ring, and the run, whatever executor the caller prefers. One that is too far away to express is none.
   ///   - body: The work. It may block; it must not wait for this same worker.
   /// - Returns: What `body` returned.
   /// - Throws: ``WorkerError`` with code `closed`, `deadlineExceeded`, `noThread` (where the configuration
-  ///   is `lazy`), `noMemory` or `forked`; `CancellationError` if the task was cancelled before `body`
-  ///   started; otherwise whatever `body` throws, as itself.
+  ///   is `lazy`, or with a deadline, which needs the process's thread of alarms), `noMemory` or `forked`;
+  ///   `CancellationError` if the task was cancelled before `body` started; otherwise whatever `body` throws, as itself.
   ///
   /// **Threads.** Call from any task. `body` runs on the worker's thread, outside any lock. It is handed over on the
   /// caller's thread, before the caller suspends: an idle worker starts it although all threads that tasks share
@@ -41,10 +41,38 @@ extension Worker {
       return try await perform(RunRequest(deadline: WorkerHandle.forever, consume body))
     }
     try check(deadline)
-    let request = RunRequest(deadline: WorkerHandle.nanoseconds(at: deadline), consume body)
-    // A child task: it has ended, on whatever way out, before this returns.
-    async let _: Void = expire(request, at: deadline)
+    let time = WorkerHandle.nanoseconds(at: deadline)
+    let request = RunRequest(deadline: time, consume body)
+    let expiry = Expiry(of: request, in: line)
+    let alarm = try setAlarm(at: time, for: expiry)
+    defer { alarm?.unset() }
     return try await perform(request)
+  }
+
+  /// As ``run(deadline:_:)``, for a body that can be stopped while it runs.
+  ///
+  /// ```swift
+  /// let sum = try await worker.run(deadline: .now + .seconds(5)) { cancellation in
+  ///   try numbers.reduce(0) { sum, number in
+  ///     try cancellation.check()
+  ///     return sum + number
+  ///   }
+  /// }
+  /// ```
+  ///
+  /// - Parameters:
+  ///   - deadline: As there. A body that runs at that instant is asked to stop.
+  ///   - body: The work. It is given a ``Cancellation`` of its own, which tells when its task was cancelled or its
+  ///     deadline passed: this very request's, and no other's.
+  /// - Returns: What `body` returned, also when it was asked to stop.
+  /// - Throws: As there.
+  ///
+  /// **Threads, blocking, cancellation, task-locals, lifetime, after close.** As there.
+  public nonisolated(nonsending) func run<Result, Failure: Error>(
+    deadline: ContinuousClock.Instant? = nil,
+    _ body: sending @escaping (borrowing Cancellation) throws(Failure) -> sending Result
+  ) async throws -> sending Result {
+    try await run(deadline: deadline, Cancellation.giving(to: consume body))
   }
 
   // The closure refers to the isolation because only that keeps it on the caller's executor: one that does not is
@@ -71,7 +99,9 @@ extension Worker {
   ) async throws {
     guard let deadline, !Self.isNever(deadline) else { return try await perform(request) }
     try check(deadline)
-    async let _: Void = expire(request, at: deadline)
+    let expiry = Expiry(of: request, in: line)
+    let alarm = try setAlarm(at: WorkerHandle.nanoseconds(at: deadline), for: expiry)
+    defer { alarm?.unset() }
     try await perform(request)
   }
 
@@ -90,8 +120,8 @@ extension Worker {
     }.take()
   }
 
-  /// Whether a deadline is further away than the runtime can sleep: some 290 years.
-  private static func isNever(_ deadline: ContinuousClock.Instant) -> Bool {
+  /// Whether a deadline is too far away to tell it from none: some 290 years.
+  static func isNever(_ deadline: ContinuousClock.Instant) -> Bool {
     WorkerHandle.nanoseconds(at: deadline) > Int64.max
   }
 
@@ -102,13 +132,11 @@ extension Worker {
     throw WorkerError(isClosed ? .closed : .deadlineExceeded)
   }
 
-  private func expire(_ request: WithdrawableRequest, at deadline: ContinuousClock.Instant) async {
-    do {
-      try await Task.sleep(until: deadline, clock: .continuous)
-      request.withdraw(.expired, from: line)
-    } catch {
-      // The request was answered, or its task was cancelled: there is nothing left to expire.
-    }
+  /// None where nothing will be accepted, as in a child of fork, which has no use for a thread of alarms.
+  func setAlarm(
+    at time: WorkerHandle.Nanoseconds, for target: AlarmTarget
+  ) throws(WorkerError) -> Alarm? {
+    isClosed ? nil : try WorkerHandle.setAlarm(at: time, for: target)
   }
 
   /// Hands over a closure that nobody waits for. Never waits.

@@ -171,6 +171,35 @@ public final class Worker: Sendable {
     }
   }
 
+  /// Stops acceptance at once and returns after the thread has ended, or at a deadline.
+  ///
+  /// - Parameters:
+  ///   - mode: What becomes of requests that were accepted and have not started.
+  ///   - deadline: The instant after which the end is no longer waited for. One that is too far away to express is
+  ///     none; one that has passed waits for nothing.
+  /// - Returns: Whether the thread has ended. `false`: acceptance is stopped, and what was accepted goes on; close
+  ///   again to wait again, or with `discard` to have less to wait for.
+  ///
+  /// **Threads, blocking, cancellation, after close.** As ``close(_:)``.
+  public nonisolated(nonsending) func close(
+    _ mode: CloseMode = .drain, deadline: ContinuousClock.Instant
+  ) async -> Bool {
+    guard deadline > .now else { return handle.close(mode, within: 0) }
+    let race = EndOrDeadline()
+    let time = WorkerHandle.nanoseconds(at: deadline)
+    let alarm = Self.isNever(deadline) ? nil : try? WorkerHandle.setAlarm(at: time, for: race)
+    if alarm != nil || Self.isNever(deadline), handle.close(mode, thenAnswer: race.end) { await race.wait() }
+    alarm?.unset()
+    // What is left is the thread's exit; or, where there was no memory or thread for an alarm, all of the wait.
+    while true {
+      let left = WorkerHandle.nanoseconds(ContinuousClock.now.duration(to: deadline))
+      if handle.close(mode, within: min(left, Self.exitPatience)) { return true }
+      if left == 0 { return false }
+      try? await Task.sleep(for: .milliseconds(1))
+      await Task.yield()  // where the task is cancelled the sleep does not wait
+    }
+  }
+
   /// How long a task may hold its thread for the last instructions of a worker's.
   private static let exitPatience: WorkerHandle.Nanoseconds = 5_000_000
 

@@ -2529,9 +2529,9 @@ static void use_the_dead(void *argument) {
   AT_ONCE(lanyard__enqueued(it->worker), 0);
   CHECK_EQUAL(ticket, 4711);
   lanyard_worker *copy = it->executor;
-  AT_ONCE((lanyard__executor_release_until(&copy, LANYARD_FOREVER), copy == NULL), true);
+  AT_ONCE((lanyard__executor_release_until(&copy, LANYARD_FOREVER, after(200 * MILLISECONDS)), copy == NULL), true);
   AT_ONCE((lanyard__executor_release(&it->executor), it->executor == NULL), true);
-  AT_ONCE((lanyard__release_until(&it->worker, LANYARD_FOREVER), it->worker == NULL), true);
+  AT_ONCE((lanyard__release_until(&it->worker, LANYARD_FOREVER, after(200 * MILLISECONDS)), it->worker == NULL), true);
   CHECK_EQUAL(lanyard_live_count(), 0);
 }
 
@@ -3568,7 +3568,7 @@ TEST(release_until_a_deadline_that_passes_leaves_the_rest_to_quiesce) {
     enqueue(worker, count_job, NULL);
     lanyard__executor_release(&executor);
     uint64_t deadline_ns = now_or_never(never_waits);
-    lanyard__release_until(&worker, deadline_ns);
+    lanyard__release_until(&worker, deadline_ns, after(200 * MILLISECONDS));
     CHECK(lanyard_now_ns() >= deadline_ns);
     CHECK(worker == NULL);
     CHECK_EQUAL(lanyard_live_count(), 1);
@@ -3592,7 +3592,7 @@ TEST(release_until_leaves_the_rest_to_the_next_open_or_last_release) {
     lanyard_worker *other = opens ? NULL : open_sleepy(2), *worker = open_counted(sleepy_options(4));
     lanyard_worker *buried = worker;
     hold(worker, &latch);
-    lanyard__release_until(&worker, 0);
+    lanyard__release_until(&worker, 0, after(200 * MILLISECONDS));
     latch_open(&latch);
     CHECK(eventually(thread_is_gone, buried));
     CHECK_EQUAL(destroyed_count, 0);
@@ -3624,7 +3624,7 @@ TEST(release_until_a_deadline_that_does_not_pass_has_joined) {
     unsigned base = thread_count();
     lanyard_worker *worker = open_counted(sleepy_options(4));
     CHECK_EQUAL(lanyard_call(worker, set_slow, &over), LANYARD_OK);
-    lanyard__release_until(&worker, for_ever ? LANYARD_FOREVER : after(HOUR));
+    lanyard__release_until(&worker, for_ever ? LANYARD_FOREVER : after(HOUR), after(200 * MILLISECONDS));
     CHECK(worker == NULL);
     CHECK(over); /* plain */
     was_destroyed_once();
@@ -3642,7 +3642,7 @@ static void stand_in_destructor(void *argument) {
   *(bool *)argument = true;
 }
 
-static void release_at_once(void *variable) { lanyard__release_until(variable, 0); }
+static void release_at_once(void *variable) { lanyard__release_until(variable, 0, after(200 * MILLISECONDS)); }
 
 TEST(release_until_of_a_thread_in_its_destructors_waits_for_them) {
   test_latch latch;
@@ -3672,12 +3672,12 @@ TEST(release_until_of_one_of_several_references_waits_for_nothing) {
   test_latch latch;
   lanyard_worker *worker = open_counted(sleepy_options(4)), *other = lanyard_retain(worker);
   hold(worker, &latch);
-  lanyard__release_until(&other, LANYARD_FOREVER);
+  lanyard__release_until(&other, LANYARD_FOREVER, after(200 * MILLISECONDS));
   CHECK(other == NULL);
   CHECK(!lanyard_is_closed(worker));
   lanyard_worker *none = NULL;
-  lanyard__release_until(&none, LANYARD_FOREVER);
-  lanyard__release_until(NULL, LANYARD_FOREVER);
+  lanyard__release_until(&none, LANYARD_FOREVER, after(200 * MILLISECONDS));
+  lanyard__release_until(NULL, LANYARD_FOREVER, after(200 * MILLISECONDS));
   CHECK_EQUAL(destroyed_count, 0);
   latch_open(&latch);
   lanyard_release(&worker);
@@ -3695,7 +3695,7 @@ typedef struct patient {
 
 static void release_patiently(void *argument) {
   patient *self = argument;
-  lanyard__release_until(&self->worker, self->deadline_ns);
+  lanyard__release_until(&self->worker, self->deadline_ns, after(200 * MILLISECONDS));
   atomic_store(&self->over, true);
 }
 
@@ -3770,7 +3770,7 @@ static void close_first_in_destructor(void *argument) {
 static void release_second(void *argument, lanyard_status outcome) {
   (void)outcome;
   circle *self = argument;
-  lanyard__release_until(&self->second, self->deadline_ns);
+  lanyard__release_until(&self->second, self->deadline_ns, after(200 * MILLISECONDS));
 }
 
 /* Whoever of the two comes second finds the circle, and does not wait. */
@@ -3799,7 +3799,7 @@ TEST(release_until_that_waits_for_destructors_is_part_of_a_circle) {
 
 static void release_until_in_request(void *variable, lanyard_status outcome) {
   (void)outcome;
-  lanyard__release_until(variable, LANYARD_FOREVER);
+  lanyard__release_until(variable, LANYARD_FOREVER, after(200 * MILLISECONDS));
 }
 
 TEST(release_until_on_the_worker_itself_does_not_wait) {
@@ -3823,7 +3823,7 @@ TEST(release_until_racing_the_end) {
     begin_visit(&visit, worker);
     enqueue(worker, count_visit, &visit);
     lanyard__executor_release(&executor);
-    lanyard__release_until(&worker, after(random_number() % 200000));
+    lanyard__release_until(&worker, after(random_number() % 200000), after(200 * MILLISECONDS));
     CHECK_EQUAL(lanyard_quiesce(after(60 * SECONDS)), 0);
     CHECK_EQUAL(visit.ran, 1);
     was_destroyed_once();
@@ -4151,7 +4151,7 @@ TEST(release_until_of_the_last_executor) {
     enqueue(worker, count_job, NULL);
     lanyard_release(&worker);
     if (in_time) latch_open(&latch);
-    lanyard__executor_release_until(&executor, in_time ? after(HOUR) : after(MILLISECONDS));
+    lanyard__executor_release_until(&executor, in_time ? after(HOUR) : after(MILLISECONDS), after(200 * MILLISECONDS));
     CHECK(executor == NULL);
     CHECK_EQUAL(destroyed_count, in_time);
     if (!in_time) latch_open(&latch);
@@ -4160,7 +4160,7 @@ TEST(release_until_of_the_last_executor) {
     was_destroyed_once();
     latch_destroy(&latch);
   }
-  lanyard__executor_release_until(NULL, 0);
+  lanyard__executor_release_until(NULL, 0, after(200 * MILLISECONDS));
 }
 
 TEST(enqueued_counts_what_was_handed_over_and_not_what_was_refused) {
@@ -4199,7 +4199,7 @@ TEST(destroy_is_called_once_by_the_last_release) {
         if (closes) CHECK_EQUAL(lanyard_close(worker, LANYARD_DRAIN), LANYARD_OK);
         lanyard_release(&other);
         CHECK_EQUAL(destroyed_count, 0);
-        if (deadline && (lazy || closes)) lanyard__release_until(&worker, 0); /* there is nothing to wait for */
+        if (deadline && (lazy || closes)) lanyard__release_until(&worker, 0, after(200 * MILLISECONDS)); /* there is nothing to wait for */
         else lanyard_release(&worker);
         was_destroyed_once();
         CHECK_EQUAL(lanyard_quiesce(0), 0);
@@ -4271,7 +4271,7 @@ static void release_in_a_child(void *argument) {
   destroyed_count = 0;
   lanyard_release(&copy);
   copy = argument;
-  lanyard__release_until(&copy, 0);
+  lanyard__release_until(&copy, 0, after(200 * MILLISECONDS));
   CHECK_EQUAL(lanyard_quiesce(after(SECONDS)), 0);
   CHECK_EQUAL(destroyed_count, 0);
 }

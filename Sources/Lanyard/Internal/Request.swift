@@ -53,6 +53,9 @@ class Request: @unchecked Sendable {
   func answer(_ outcome: Outcome) {
     preconditionFailure("a subclass overrides this")
   }
+
+  /// Called while it runs and the core keeps it from ending, on the thread that cancels it.
+  func interrupt() {}
 }
 
 /// A closure that nobody waits for.
@@ -97,6 +100,11 @@ class WithdrawableRequest: Request, @unchecked Sendable {
     case .cancelled: .cancelled
     case .expired: .expired
     }
+  }
+
+  /// Has a handler called once when it is withdrawn while it runs: now, if it is already.
+  func onWithdrawal(_ handler: @escaping @Sendable () -> Void) {
+    preconditionFailure("only what runs can be asked")
   }
 
   /// Offers it to the ring. Under the line's lock, or before anybody stands in the line.
@@ -149,6 +157,10 @@ final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked
 
   private let answered = Atomic<Bool>(false)
 
+  /// What the body has asked to be called when it is to stop. Each is taken out once, under the lock, and called
+  /// outside of it, by whoever cancels or, where that has happened before, by the body itself.
+  private let handlers = Lock<[@Sendable () -> Void]>([])
+
   /// When it must have started, on the core's clock.
   private let deadline: WorkerHandle.Nanoseconds
 
@@ -186,11 +198,51 @@ final class RunRequest<Success, Failure: Error>: WithdrawableRequest, @unchecked
   private func perform() -> Result<Transfer<Success>, any Error> {
     guard let body else { preconditionFailure("run twice") }
     self.body = nil
-    do {
-      return .success(Transfer(try body()))
-    } catch {
-      return .failure(error)
+    defer { takeHandlers() }  // what they captured goes with the body
+    return WorkerHandle.run(as: self) {
+      do {
+        return .success(Transfer(try body()))
+      } catch {
+        return .failure(error)
+      }
     }
+  }
+
+  /// Has a handler called once when the body is to stop: now, if it is already.
+  override func onWithdrawal(_ handler: @escaping @Sendable () -> Void) {
+    handlers.withLock { $0.append(handler) }
+    // The withdrawer sets the reason before it looks for handlers: at least one of the two sees the other.
+    if reason != nil { interrupt() }
+  }
+
+  override func interrupt() {
+    for handler in takeHandlers() { handler() }
+  }
+
+  @discardableResult
+  private func takeHandlers() -> [@Sendable () -> Void] {
+    handlers.withLock { handlers in
+      let taken = handlers
+      handlers = []
+      return taken
+    }
+  }
+}
+
+/// The end of the time that a request has, as an alarm sees it.
+///
+/// @unchecked: constant. The line is that of the worker whose caller has set the alarm, and keeps it.
+final class Expiry: AlarmTarget, @unchecked Sendable {
+  private let request: WithdrawableRequest
+  private let line: RoomLine
+
+  init(of request: WithdrawableRequest, in line: RoomLine) {
+    self.request = request
+    self.line = line
+  }
+
+  override func alarm() {
+    request.withdraw(.expired, from: line)
   }
 }
 

@@ -57,7 +57,8 @@ struct WorkerHandle: @unchecked Sendable {
     unsafe options.on_start = startHooks
     unsafe options.on_stop = stopHooks
     if hooks.servesBatches { unsafe options.serve = serveHooks }
-    if hooks.interrupts { unsafe options.interrupt = interruptHooks }
+    // Where batches are served nobody but the hook wants to know: the requests are elements.
+    if hooks.interrupts || !hooks.servesBatches { unsafe options.interrupt = interruptHooks }
     // Retained for the core; `destroyHooks` takes it, or we do on failure.
     let context = unsafe Unmanaged.passRetained(hooks)
     unsafe options.context = unsafe context.toOpaque()
@@ -91,14 +92,15 @@ struct WorkerHandle: @unchecked Sendable {
   /// these 200 ms together. The core joins later what has not ended then.
   func release() {
     var pointer: OpaquePointer? = unsafe self.pointer
-    Self.releasing { deadline in unsafe lanyard__release_until(&pointer, deadline) }
+    Self.releasing { deadline, limit in unsafe lanyard__release_until(&pointer, deadline, limit) }
   }
 
-  private static func releasing(_ release: (_ deadline: Nanoseconds) -> Void) {
-    guard SharedThread.isCurrent else { return release(forever) }
+  private static func releasing(_ release: (_ deadline: Nanoseconds, _ limit: Nanoseconds) -> Void) {
+    guard SharedThread.isCurrent else { return release(forever, forever) }
     let start = now
     var note = SharedThread.note
-    release(start + min(patience, note.allowance(at: start)))
+    let allowance = note.allowance(at: start)
+    release(start + min(patience, allowance), start + allowance)
     // What goes with a worker may have let go of another one here. That was part of the same time.
     note.waited(from: start, to: now)
     SharedThread.note = note
@@ -179,8 +181,8 @@ struct WorkerHandle: @unchecked Sendable {
   /// Counts an executor out, and releases its reference as `release` does.
   func releaseExecutor() {
     var pointer: OpaquePointer? = unsafe self.pointer
-    Self.releasing { deadline in
-      unsafe lanyard__executor_release_until(&pointer, deadline)
+    Self.releasing { deadline, limit in
+      unsafe lanyard__executor_release_until(&pointer, deadline, limit)
     }
   }
 
@@ -216,6 +218,31 @@ struct WorkerHandle: @unchecked Sendable {
       // As the runtime does when there is none for a task itself.
       fatalError("there is no memory for the jobs of a worker's executor")
     }
+  }
+
+  // MARK: What runs
+
+  /// The request whose body the calling thread runs, if it can be withdrawn.
+  static var running: WithdrawableRequest? {
+    guard let request = unsafe lanyard__running() else { return nil }
+    return unsafe Unmanaged<WithdrawableRequest>.fromOpaque(request).takeUnretainedValue()
+  }
+
+  /// Runs a body as that of a request, which whoever calls this keeps.
+  static func run<Result>(as request: WithdrawableRequest, _ body: () -> Result) -> Result {
+    let before = unsafe lanyard__set_running(Unmanaged.passUnretained(request).toOpaque())
+    defer { _ = unsafe lanyard__set_running(before) }
+    return body()
+  }
+
+  // MARK: Alarms
+
+  /// Has a target called at a time, by a thread of the process. The caller keeps the target until it has unset it.
+  static func setAlarm(at time: Nanoseconds, for target: AlarmTarget) throws(WorkerError) -> Alarm {
+    var alarm: OpaquePointer?
+    let status = unsafe lanyard__alarm_set(time, ring, Unmanaged.passUnretained(target).toOpaque(), &alarm)
+    guard status == LANYARD_OK else { throw WorkerError(status) }
+    return unsafe Alarm(pointer: alarm)
   }
 
   // MARK: Closing
@@ -420,10 +447,20 @@ private func stopHooks(_ context: UnsafeMutableRawPointer?) {
   unsafe hooks(context).stop()
 }
 
+/// On the thread that cancels, or on that of the alarms. It holds the request that it withdraws, which is this one.
 private func interruptHooks(
-  _ context: UnsafeMutableRawPointer?, _: UnsafeMutableRawPointer?, _: lanyard_ticket
+  _ context: UnsafeMutableRawPointer?, _ argument: UnsafeMutableRawPointer?, _: lanyard_ticket
 ) {
-  unsafe hooks(context).interrupt()
+  let hooks = unsafe hooks(context)
+  hooks.interrupt()
+  guard !hooks.servesBatches, let argument = unsafe argument else { return }
+  unsafe Unmanaged<Request>.fromOpaque(argument).takeUnretainedValue().interrupt()
+}
+
+/// Borrowed: whoever set the alarm unsets it, which waits for this, before it lets go of the target.
+private func ring(_ argument: UnsafeMutableRawPointer?) {
+  guard let argument = unsafe argument else { preconditionFailure("an alarm without its target") }
+  unsafe Unmanaged<AlarmTarget>.fromOpaque(argument).takeUnretainedValue().alarm()
 }
 
 private func serveHooks(
@@ -448,6 +485,27 @@ private func appendInfo(_ info: UnsafePointer<lanyard_info>, _ argument: UnsafeM
     fileID: visited.file.map { unsafe String(cString: $0) }, line: Int(visited.line),
     age: .nanoseconds(Int64(clamping: age)), depth: Int(visited.depth), isClosed: visited.closed)
   unsafe argument.assumingMemoryBound(to: [WorkerInfo].self).pointee.append(entry)
+}
+
+// MARK: - Alarms
+
+/// Something that is called at a time.
+class AlarmTarget: @unchecked Sendable {
+  /// Called once at most, on the thread of the alarms. It must be short.
+  func alarm() {
+    preconditionFailure("a subclass overrides this")
+  }
+}
+
+/// @unchecked: the pointer is handed to C alone, once.
+@safe
+struct Alarm: @unchecked Sendable {
+  fileprivate let pointer: OpaquePointer?
+
+  /// Exactly once. Afterwards the target is not called, nor being called.
+  func unset() {
+    _ = unsafe lanyard__alarm_unset(pointer)
+  }
 }
 
 // MARK: - Waiting

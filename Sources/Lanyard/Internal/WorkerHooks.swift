@@ -34,7 +34,7 @@ class WorkerHooks: @unchecked Sendable {
     preconditionFailure("a subclass that serves batches overrides this")
   }
 
-  final func interrupt() {
+  func interrupt() {
     onInterrupt?()
   }
 

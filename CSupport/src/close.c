@@ -186,13 +186,15 @@ lanyard_status lanyard__await_end(lanyard_worker *worker, uint64_t finish_deadli
   lanyard_status status = await_finish(worker, finish_deadline_ns);
   leave_wait();
   if (status != LANYARD_OK) return status;
+  /* Before the join, which is the last look at the worker of the one who joins. */
+  if (!lanyard__room_await_idle(worker, exit_deadline_ns)) return LANYARD_TIMED_OUT;
   /* Its destructors may wait for us, too. */
   if (!enter_wait(worker, exit_deadline_ns == LANYARD_FOREVER)) return LANYARD_WOULD_DEADLOCK;
   bool joined = true;
   if (exit_deadline_ns == LANYARD_FOREVER) join(worker);
   else joined = join_until(worker, exit_deadline_ns);
   leave_wait();
-  return joined && lanyard__room_await_idle(worker, exit_deadline_ns) ? LANYARD_OK : LANYARD_TIMED_OUT;
+  return joined ? LANYARD_OK : LANYARD_TIMED_OUT;
 }
 
 lanyard_status lanyard_close_until(lanyard_worker *worker, lanyard_close_mode mode, uint64_t deadline_ns) {

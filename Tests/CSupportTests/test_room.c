@@ -57,25 +57,6 @@ TEST(room_an_idle_worker_waits_for_no_producer_that_is_not_scheduled) {
   watch_end();
 }
 
-/* It was woken, and stands before its next try. */
-TEST(room_an_idle_worker_waits_for_no_producer_that_it_has_woken) {
-  scene at;
-  test_thread producer;
-  watch_begin();
-  open_full(&at, 2);
-  thread_start(&producer, "producer", submit_and_wait, at.worker);
-  CHECK(await_sleepers(&at.worker->room.word, 1));
-  gate_arm(0, "producer", "claimed");
-  latch_open(&at.latch);
-  gate_await(0); /* claimed and not published: that is waited for, with naps */
-  CHECK(await_turns("worker", 200));
-  gate_open(0);
-  thread_join(&producer);
-  CHECK(await_endless_sleepers(&at.worker->park.word, 1));
-  close_scene(&at);
-  watch_end();
-}
-
 static bool become_real_time(int priority) {
   struct sched_param parameters = {.sched_priority = priority};
   cpu_set_t cpus;
@@ -142,6 +123,13 @@ TEST(room_many_producers_in_a_ring_of_two_all_come_in) {
 
 /* ---------------------------------------------------------------------------------------- callbacks */
 
+/* A worker that sleeps, so that it is not the one who calls. Between watch_begin() and watch_end(). */
+static lanyard_worker *open_asleep(void) {
+  lanyard_worker *worker = open_worker(2);
+  CHECK(await_endless_sleepers(&worker->park.word, 1));
+  return worker;
+}
+
 enum { CALLS_MAX = 64 };
 
 /* Who was called, in which order, with what. */
@@ -181,7 +169,8 @@ static void ask_for_room(void *argument) {
 /* The first has been taken off the list and not called yet. The second must not be called before it, by nobody. */
 TEST(room_callbacks_keep_their_order_while_the_first_is_about_to_be_called) {
   record all = {0};
-  lanyard_worker *worker = open_worker(2);
+  watch_begin();
+  lanyard_worker *worker = open_asleep();
   callback first = {&all, 0, worker, NULL}, second = {&all, 1, worker, NULL};
   test_thread thread;
   gate_arm(0, "first", "calling");
@@ -194,13 +183,14 @@ TEST(room_callbacks_keep_their_order_while_the_first_is_about_to_be_called) {
   thread_join(&thread);
   check_order(&all, 2);
   lanyard_release(&worker);
+  watch_end();
 }
 
 /* The worker sleeps while another thread looks after the callbacks. */
 TEST(room_an_idle_worker_leaves_callbacks_to_the_one_who_calls_them) {
   record all = {0};
   watch_begin();
-  lanyard_worker *worker = open_worker(2);
+  lanyard_worker *worker = open_asleep();
   sem_t go;
   sem_init(&go, 0, 0);
   callback first = {&all, 0, worker, &go}, second = {&all, 1, worker, NULL};
@@ -257,7 +247,7 @@ static void close_and_note(void *argument) {
 TEST(room_a_close_leaves_the_rest_to_the_caller_and_waits_for_it) {
   record all = {0};
   watch_begin();
-  lanyard_worker *worker = open_worker(2);
+  lanyard_worker *worker = open_asleep();
   callback first = {&all, 0, worker, NULL}, second = {&all, 1, worker, NULL}, closes = {&all, 0, worker, NULL};
   test_thread thread, closer;
   gate_arm(0, "first", "calling");
@@ -297,7 +287,8 @@ static void ask_with_the_last_reference(void *argument) {
 /* The callback frees the worker under the thread that calls it, with another callback in the list. */
 TEST(room_a_callback_that_drops_the_last_reference_ends_the_worker) {
   record all = {0};
-  dropper it = {&all, open_worker(2)};
+  watch_begin();
+  dropper it = {&all, open_asleep()};
   callback second = {&all, 0, it.worker, NULL};
   test_thread thread;
   gate_arm(0, "dropper", "calling");
@@ -310,6 +301,7 @@ TEST(room_a_callback_that_drops_the_last_reference_ends_the_worker) {
   CHECK_EQUAL(all.count, 1);
   CHECK_EQUAL(all.outcome[0], LANYARD_CLOSED);
   CHECK_EQUAL(lanyard_live_count(), 0);
+  watch_end();
 }
 
 /* --------------------------------------------------------------------------------------- withdrawals */

@@ -3760,11 +3760,13 @@ typedef struct circle {
   lanyard_worker *first, *second;
   uint64_t deadline_ns;
   lanyard_status status;
+  sem_t over;
 } circle;
 
 static void close_first_in_destructor(void *argument) {
   circle *self = argument;
   self->status = lanyard_close(self->first, LANYARD_DRAIN);
+  sem_post(&self->over); /* until then it borrows the reference of the test */
 }
 
 static void release_second(void *argument, lanyard_status outcome) {
@@ -3780,6 +3782,7 @@ TEST(release_until_that_waits_for_destructors_is_part_of_a_circle) {
     test_latch latch;
     watch_begin();
     circle it = {.first = open_sleepy(4), .second = open_sleepy(4), .deadline_ns = deadlines_ns[i]};
+    sem_init(&it.over, 0, 0);
     CHECK_EQUAL(pthread_key_create(&slow_key, close_first_in_destructor), 0);
     CHECK_EQUAL(lanyard_call(it.second, set_slow, &it), LANYARD_OK);
     hold(it.second, &latch);
@@ -3788,6 +3791,8 @@ TEST(release_until_that_waits_for_destructors_is_part_of_a_circle) {
     await_sleepers(finished, 1); /* the first waits for the second's end; now the second's destructor for the first's */
     latch_open(&latch);
     CHECK_EQUAL(lanyard_close(it.first, LANYARD_DRAIN), LANYARD_OK);
+    while (sem_wait(&it.over) != 0) continue;
+    sem_destroy(&it.over);
     lanyard_release(&it.first);
     CHECK_EQUAL(lanyard_quiesce(after(60 * SECONDS)), 0);
     CHECK(it.status == LANYARD_WOULD_DEADLOCK || it.status == LANYARD_OK);

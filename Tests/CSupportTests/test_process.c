@@ -1196,7 +1196,7 @@ static void check_masks_of_threads(void) {
   }
 }
 
-TEST(b7_worker_blocks_all_but_its_left_open_and_the_creators_mask_stays) {
+TEST(b7_worker_blocks_all_but_its_own_faults_and_sigprof_and_the_creators_mask_stays) {
   uint64_t old = signal_mask();
   for (int i = 0; i < MASKS; i++) {
     set_mask(creators_masks[i]);

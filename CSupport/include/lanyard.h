@@ -3,7 +3,7 @@
  * A worker is one thread that serves requests, one at a time, from one bounded ring. Whoever uses a
  * worker owns a reference to it. The thread refers to the worker's core and to nothing else, so an
  * object that owns a reference is never kept alive by the thread that works for it: let go of the last
- * reference, on whatever thread, and the thread ends and the memory goes.
+ * reference, on whatever thread, and the thread ends and the memory is freed.
  *
  *     lanyard_options options;
  *     lanyard_options_init(&options);
@@ -58,6 +58,23 @@
  *  Failure       Every failure of an allocation or of a thread's creation is reported as a status, leaves
  *                nothing behind and aborts nothing. The library never prints unless asked to.
  *  errno         Not part of the interface: it may change in any call.
+ *
+ * WHEN SOMETHING GOES WRONG (what you see, why it is so, what to do)
+ *
+ *  A submit hangs  The ring is full and the worker is busy: its request does not end, or waits for the submitter.
+ *                  Give the submit a deadline, or try and be told of room by lanyard_when_room(). Workers that submit
+ *                  to each other in a circle, or call, wait for ever: one of them must not wait. Take
+ *                  lanyard_try_submit() there.
+ *  CLOSING         lanyard_close() was called on the worker's own thread, which ends after this request and the drain.
+ *                  Nothing has failed. Whoever must know of the end closes elsewhere, too, or is told by
+ *                  lanyard_close_async().
+ *  WOULD_DEADLOCK  A submit: the request has filled its own worker's ring. Take lanyard_try_submit(), or more capacity.
+ *                  A close: two workers close each other. Closing has begun; take lanyard_close_async() there.
+ *  A live worker   lanyard_report_live() shows one at the end: somebody has not released it, or its last request runs
+ *                  yet. The line says where it was opened. lanyard_quiesce() waits for what nobody owns any more.
+ *  NO_THREAD       The system has no more threads (RLIMIT_NPROC, the cgroup's pids.max), or no memory for a stack.
+ *                  Nothing was begun. Raise the limit, set a smaller stack_size_bytes, or try again later.
+ *  FORKED          The worker was opened before fork, and this is the child. Open one here, or fork before you open.
  */
 #ifndef LANYARD_H
 #define LANYARD_H

@@ -20,10 +20,12 @@
  *   withdraw, interrupting        cancel: before its compare-and-swap; inside, before the hook is called
  *   starting                      a lazy worker's start, under its lock
  *   closed, joining, joined       close: flag set; about to join; others know, and are about to be woken
+ *   not_joined                    close: a try to join came too early and was given back; as joined
  *   finished                      the thread's end was announced
  *   last_release, weak_lock       the count went to 0; before a weak lock's compare-and-swap
  *   enqueued, timer_set           a job, a timer: on its list, and about to look whether to wake the worker
  *   executor_released             an executor was counted out; the same, and it still has its reference
+ *   firing                        the alarms' thread is about to call what is due; it holds no lock
  */
 #ifndef LANYARD_TEST_GATES_H
 #define LANYARD_TEST_GATES_H

@@ -358,11 +358,12 @@ leaks: deps ## who else leaves threads behind when it is let go of: counted, bes
 
 # Documentation ---------------------------------------------------------------------------------------
 
+# With the option about overloads a name that several of them share leads to a page for all; without, to an error.
 docs: deps ## the Swift library's documentation, in build/docs; a warning is an error
 	@mkdir -p build
 	LANYARD_DOCS=1 swift package --scratch-path .build-docs --allow-writing-to-directory build/docs \
 	  generate-documentation --target Lanyard --output-path build/docs --transform-for-static-hosting \
-	  --warnings-as-errors
+	  --enable-experimental-overloaded-symbol-presentation --warnings-as-errors
 
 # The command ----------------------------------------------------------------------------------------
 

@@ -14,20 +14,22 @@ extension Worker {
   /// - Parameters:
   ///   - deadline: The instant after which a closure that has not started is dropped, and one that runs is
   ///     interrupted, where the configuration has an `interrupt`; it can also ask ``isCancelled``. It spans the
-  ///     wait for room, the wait in the ring, and the run, whatever executor the caller prefers. One that is too far away to express is none.
+  ///     wait for room, the wait in the ring, and the run, whatever executor the caller prefers. One that is too far
+  ///     away to express is none.
   ///   - body: The work. It may block; it must not wait for this same worker.
   /// - Returns: What `body` returned.
   /// - Throws: ``WorkerError`` with code `closed`, `deadlineExceeded`, `noThread` (where the configuration
   ///   is `lazy`, or with a deadline, which needs the process's thread of alarms), `noMemory` or `forked`;
-  ///   `CancellationError` if the task was cancelled before `body` started; otherwise whatever `body` throws, as itself.
+  ///   `CancellationError` if the task was cancelled before `body` started; otherwise whatever `body` throws, as
+  ///   itself.
   ///
   /// **Threads.** Call from any task. `body` runs on the worker's thread, outside any lock. It is handed over on the
   /// caller's thread, before the caller suspends: an idle worker starts it although all threads that tasks share
   /// are busy.
   /// **Blocking.** Never: the task suspends.
   /// **Cancellation.** Before `body` starts it is dropped and the task leaves at once, whatever the worker
-  /// is doing. Afterwards it runs to its end and its result is returned; where the configuration has an
-  /// `interrupt`, that is called.
+  /// is doing. Afterwards it runs to its end and its result is returned; it is told when it asks ``isCancelled``, and
+  /// where the configuration has an `interrupt`, that is called.
   /// **Task-locals.** Not carried over: `body` runs in no task and finds their default values. Capture what it
   /// needs, or bind it inside by `withValue`; <doc:TheThread> shows both.
   /// **Lifetime.** The worker stays open until the call returns.

@@ -58,7 +58,8 @@ public final class Worker: Sendable {
   ///   - fileID: Where it was opened, for ``live``.
   ///   - line: Where it was opened, for ``live``.
   /// - Throws: ``WorkerError`` with code `invalid` if the name is empty or contains a zero byte or the
-  ///   configuration is out of range, `noThread` if the system refused a thread ten times in about 100 ms, or `noMemory`. Nothing is left behind.
+  ///   configuration is out of range, `noThread` if the system refused a thread ten times in about 100 ms, or
+  ///   `noMemory`. Nothing is left behind.
   ///
   /// **Blocking.** Only for those retries.
   public convenience init(
@@ -127,7 +128,8 @@ public final class Worker: Sendable {
   /// Stops acceptance at once and blocks until the thread has ended.
   ///
   /// For synchronous code; ``close(_:)`` is for all other. Any number of threads and tasks may close, any number of
-  /// times; each returns after the thread was joined. A later `discard` turns a drain in progress into a discard; a later `drain` changes nothing.
+  /// times; each returns after the thread was joined. A later `discard` turns a drain in progress into a discard; a
+  /// later `drain` changes nothing.
   /// As long as an executor of this worker lives its thread does too, and closing waits for the requests
   /// only.
   ///

@@ -1,0 +1,7 @@
+import Lanyard
+
+struct InterruptHandle: Sendable { func interrupt() {} }
+struct Engine {
+  let interruptHandle = InterruptHandle()
+  init() throws {}
+}

@@ -145,7 +145,7 @@ typedef enum lanyard_status {
   LANYARD_WOULD_DEADLOCK = -EDEADLK,   /* the caller would wait for itself */
   LANYARD_FORKED = -ECHILD,            /* the worker belongs to the parent process */
   LANYARD_NO_MEMORY = -ENOMEM,
-  LANYARD_NO_THREAD = -EUSERS,         /* the system refused a thread, also when asked again */
+  LANYARD_NO_THREAD = -EUSERS,         /* the system refused a thread */
   LANYARD_INVALID = -EINVAL            /* an argument is wrong; nothing was done */
 } lanyard_status;
 
@@ -350,7 +350,7 @@ LANYARD_API lanyard_status lanyard_submit_until(lanyard_worker *LANYARD_NULLABLE
 ///
 /// @return LANYARD_OK         it has run.
 ///         LANYARD_CLOSED     closing had begun, or it was accepted and then discarded: it has not run.
-///         LANYARD_NO_THREAD, LANYARD_FORKED, LANYARD_INVALID  as lanyard_try_submit().
+///         LANYARD_NO_THREAD, LANYARD_FORKED, LANYARD_INVALID  as lanyard_submit().
 ///
 /// Blocks:  until it has run. Two workers that call each other wait for ever, like any two threads.
 LANYARD_API lanyard_status lanyard_call(lanyard_worker *LANYARD_NULLABLE worker,

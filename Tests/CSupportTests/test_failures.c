@@ -73,7 +73,7 @@ static void begin_failing(unsigned k, bool for_ever) {
 static unsigned failures_of(const char *site) { return failed_now[index_of(site)]; }
 
 /* How often the operation asks for a thread: what must not block asks once. */
-static unsigned tries = THREAD_TRIES;
+static _Thread_local unsigned tries = THREAD_TRIES;
 
 static void begin_operation(void) {
   memset(failed_now, 0, sizeof failed_now);

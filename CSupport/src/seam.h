@@ -38,7 +38,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -337,6 +336,24 @@ static inline bool ly_thread_try_join(pthread_t thread, pid_t tid) {
   if (!ly_thread_is_gone(tid)) return false;
   ly_thread_join(thread);
   return true;
+}
+
+/* Policy, priority and nice value of a thread, as the kernel has them: one call for all three. glibc has no name for
+ * it yet. */
+typedef struct ly_schedule {
+  uint32_t size, policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime_ns, deadline_ns, period_ns;
+} ly_schedule;
+
+static inline long ly_schedule_read(ly_schedule *schedule) {
+  return syscall(SYS_sched_getattr, 0, schedule, (unsigned)sizeof *schedule, 0u);
+}
+
+static inline long ly_schedule_take(const ly_schedule *schedule) {
+  return syscall(SYS_sched_setattr, 0, schedule, 0u);
 }
 
 /* --------------------------------------------------------------------------------------- memory */

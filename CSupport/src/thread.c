@@ -113,11 +113,7 @@ lanyard_status lanyard__start(lanyard_worker *worker, ly_starter starter) {
 /* ------------------------------------------------------------------------ what a lazy worker inherits */
 
 void lanyard__attributes_read(ly_attributes *attributes) {
-  attributes->policy = sched_getscheduler(0);
-  errno = 0;
-  attributes->nice = getpriority(PRIO_PROCESS, 0); /* on Linux the calling thread's */
-  attributes->is_known = attributes->policy >= 0 && errno == 0 &&
-                         sched_getparam(0, &attributes->parameters) == 0 &&
+  attributes->is_known = ly_schedule_read(&attributes->schedule) == 0 &&
                          sched_getaffinity(0, sizeof attributes->cpus, &attributes->cpus) == 0;
 }
 
@@ -125,6 +121,5 @@ void lanyard__attributes_read(ly_attributes *attributes) {
 void lanyard__attributes_take(const ly_attributes *attributes) {
   if (!attributes->is_known) return;
   (void)sched_setaffinity(0, sizeof attributes->cpus, &attributes->cpus);
-  (void)setpriority(PRIO_PROCESS, 0, attributes->nice);
-  (void)sched_setscheduler(0, attributes->policy, &attributes->parameters);
+  (void)ly_schedule_take(&attributes->schedule);
 }

@@ -47,8 +47,7 @@ enum { LY_UNJOINED = 0, LY_JOINING = 1, LY_JOINED = 2 };
  * from that one. */
 typedef struct ly_attributes {
   bool is_known;
-  int policy, nice;
-  struct sched_param parameters;
+  ly_schedule schedule;
   cpu_set_t cpus;
 } ly_attributes;
 

@@ -22,6 +22,7 @@ CFLAGS ?= -O2 -g
 # For `make run`.
 UNICODE_DATA ?= /usr/share/unicode/UnicodeData.txt
 RUN_DATABASE ?= build/unicode.db
+RUN_QUERY ?= "SELECT c3 AS category, count(*) AS characters FROM unicode_data GROUP BY c3 ORDER BY 2 DESC LIMIT 5"
 RUN_ARGUMENTS ?= import $(UNICODE_DATA) --into $(RUN_DATABASE) --table unicode_data --writers 64
 
 # How much the tests that hammer do, by tool; seconds for each program; which programs.
@@ -274,6 +275,7 @@ build/sigsuspend.so: Tests/Valgrind/sigsuspend.c | deps-c
 	$(Q)$(GCC) $(TEST_WARNINGS) -Werror -O1 -shared -fPIC -o $@ $<
 
 # The tests' package is an executable. It needs the preloaded help; the consumer has no thread but its own.
+memcheck-swift: LIMIT := $(SWIFT_LIMIT)
 memcheck-swift: deps build/sigsuspend.so $(SWIFT_CONSUMER) ## the Swift tests and the consumer under memcheck
 	swift build --build-tests --scratch-path .build-valgrind $(SWIFT_VALGRIND)
 	@$(call run_tests,memcheck,$(SCALE_SWIFT_MEMCHECK),'.ci/swift-test env LD_PRELOAD=$(CURDIR)/build/sigsuspend.so \
@@ -352,6 +354,10 @@ build/bench/core: Tests/Benchmarks/core.c build/liblanyard.a Makefile | deps-lib
 bench-core: build/bench/core ## the C core beside a mutex and condition variables, in one run
 	@build/bench/core $(ROUNDS)
 
+bench-database: deps ## the database beside GRDB and plain C, in one run
+	swift build -c release --package-path Tests/Benchmarks/Database --scratch-path .build-bench
+	@mkdir -p build/bench && cd build/bench && ../../.build-bench/release/bench-database --rounds $(ROUNDS)
+
 leaks: deps ## who else leaves threads behind when it is let go of: counted, beside Lanyard
 	swift build --package-path Tests/Peers --scratch-path .build-peers
 	@.build-peers/debug/leaks
@@ -372,6 +378,7 @@ run: deps ## import the Unicode table into an SQLite file, by 64 writers over on
 	@rm -f $(RUN_DATABASE) $(RUN_DATABASE)-wal $(RUN_DATABASE)-shm
 	swift build -c release --product lanyard
 	.build/release/lanyard $(RUN_ARGUMENTS)
+	.build/release/lanyard sql $(RUN_DATABASE) $(RUN_QUERY)
 
 # The rest -------------------------------------------------------------------------------------------
 
@@ -383,4 +390,4 @@ clean: ## remove what was built
 
 .PHONY: help deps deps-lib deps-c lib install uninstall check test test-c test-swift memcheck memcheck-c memcheck-swift \
   helgrind drd tsan tsan-c tsan-swift asan asan-c asan-swift \
-  coverage soak man-check bench-core leaks docs run format clean
+  coverage soak man-check bench-core bench-database leaks docs run format clean

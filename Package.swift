@@ -75,6 +75,19 @@ let package = Package(
       path: "Tests/Support",
       swiftSettings: swiftSettings
     ),
+    .target(
+      name: "CFaults",
+      dependencies: ["CSQLite"],
+      path: "Tests/Faults",
+      publicHeadersPath: "include",
+      cSettings: cSettings + [.define("_GNU_SOURCE")]
+    ),
+    .executableTarget(
+      name: "lanyard-crash",
+      dependencies: ["Lanyard", "LanyardDatabase"],
+      path: "Tests/Crash",
+      swiftSettings: swiftSettings
+    ),
     .testTarget(
       name: "LanyardTests",
       dependencies: ["Lanyard", "LanyardTestSupport"],
@@ -82,7 +95,9 @@ let package = Package(
     ),
     .testTarget(
       name: "LanyardDatabaseTests",
-      dependencies: ["Lanyard", "LanyardDatabase", "CSQLite", "LanyardTestSupport"],
+      dependencies: [
+        "Lanyard", "LanyardDatabase", "CSQLite", "CFaults", "LanyardTestSupport", "lanyard-crash",
+      ],
       swiftSettings: swiftSettings
     ),
     .testTarget(

@@ -8,11 +8,14 @@ import LanyardDatabase
 struct ImportCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "import",
-    abstract: "Import a file of separated values through many concurrent writers.",
+    abstract: "Import a file of records through many concurrent writers.",
     discussion: """
-      Every line becomes a row of a new table whose columns are all TEXT. Each writer sends one row at a \
-      time and waits until it is durable; rows that wait at the same time share a commit. Lines with \
-      another number of fields than the first are reported and not imported; the command then fails.
+      Each record becomes a row of a new table. Each writer sends its rows and waits until they are durable; \
+      what waits at the same time shares a commit. Columns of numbers are found by a look at the whole file. \
+      Records that cannot be imported are set aside in a file, with their lines; the command then fails.
+
+      Interrupted, by Ctrl-C or otherwise, it can go on with --resume: no row that was acknowledged is \
+      imported again, and none is left out.
       """
   )
 
@@ -29,50 +32,101 @@ struct ImportCommand: AsyncParsableCommand {
   @Option(help: "How many tasks write at the same time.")
   var writers = 64
 
+  @Option(help: "How many rows a writer sends at once, as one transaction.")
+  var batch = 1
+
   @Option(
     help: """
       What stands between fields, one character. Default by the file's suffix: ',' for .csv, a tab for \
-      .tsv, ';' for .txt. With ',' fields may be in double quotes.
+      .tsv, ';' for .txt. With ',' fields may be in double quotes. Files .jsonl and .ndjson have an object \
+      a line.
       """)
   var separator: String?
 
-  @Flag(help: "The first line has the names of the columns. Without it they are c1, c2, ...")
-  var header = false
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Whether the first line has the names of the columns. Default: as it looks.")
+  var header: Bool?
+
+  @Flag(help: "Make every column TEXT, and store fields as they are.")
+  var allText = false
 
   @Flag(help: "Drop the table first if there is one.")
   var replace = false
+
+  @Flag(help: "Go on with an import into this table that was interrupted.")
+  var resume = false
+
+  @Option(help: "Where to set records aside that cannot be imported. Default: DATABASE.TABLE.bad.")
+  var bad: String?
 
   func validate() throws {
     guard (1...100_000).contains(writers) else {
       throw ValidationError("--writers is \(writers): give 1 to 100000")
     }
+    guard (1...100_000).contains(batch) else {
+      throw ValidationError("--batch is \(batch): give 1 to 100000")
+    }
     guard !table.isEmpty else { throw ValidationError("--table is empty: give the table a name") }
-    guard separator.map({ $0.utf8.count == 1 }) ?? true else {
+    guard separator.map({ $0.utf8.count == 1 && $0 != "\0" }) ?? true else {
       throw ValidationError("--separator is \"\(separator ?? "")\": give one ASCII character")
+    }
+    guard !(resume && replace) else {
+      throw ValidationError("--resume keeps what is there and --replace drops it: give one of them")
     }
   }
 
   func run() async throws {
-    let format = try RecordFormat(separator: separator, file: file)
     let importer = Importer(
-      file: file, format: format, hasHeader: header, table: table, replacesTable: replace,
-      writers: writers)
-    try importer.check()
+      file: file, format: try RecordFormat(separator: separator, file: file), table: table,
+      header: header, types: !allText, replacesTable: replace, resumes: resume, writers: writers,
+      batch: batch,
+      badPath: bad ?? "\(database == ":memory:" ? "memory" : database).\(safe(table)).bad",
+      isTerminal: isatty(FileHandle.standardError.fileDescriptor) == 1)
+    _ = try FileFingerprint(file)  // before a database is created for it
     try createFolder()
     let report = try await importAndClose(importer)
     try await reportWhatIsLeft()
-    guard report.badRows == 0 else {
-      throw ImportError(
-        "\(grouped(report.badRows)) of \(counted(report.badRows + report.rows, "row")) could not be "
-          + "imported, see above; correct the file and import it again with --replace")
+    if report.isInterrupted {
+      print(
+        "interrupted: \(counted(report.rows, "row")) of \(table) are committed. Go on with:\n  \(resumption)"
+      )
+      throw ExitCode(130)
     }
+    guard report.badRecords == 0 else {
+      throw ImportError(
+        "\(grouped(report.badRecords)) of \(counted(report.badRecords + report.rows, "row")) could not be "
+          + "imported and were set aside in \(importer.badPath)")
+    }
+  }
+
+  /// A table's name as a part of a file's.
+  private func safe(_ name: String) -> String {
+    String(name.map { $0.isLetter || $0.isNumber || "_-".contains($0) ? $0 : "_" })
+  }
+
+  private var resumption: String {
+    let words =
+      [
+        "lanyard", "import", file, "--into", database, "--table", table, "--resume", "--writers",
+        "\(writers)",
+      ]
+      + (batch > 1 ? ["--batch", "\(batch)"] : []) + (bad.map { ["--bad", $0] } ?? [])
+    return words.map { word in
+      word.allSatisfy { $0.isLetter || $0.isNumber || "/._-:".contains($0) }
+        ? word : "'" + word.replacingOccurrences(of: "'", with: "'\\''") + "'"
+    }.joined(separator: " ")
   }
 
   private func importAndClose(_ importer: Importer) async throws -> Importer.Report {
     let database = try await Database.open(self.database)
     let report: Importer.Report
     do {
-      report = try await importer.run(into: database) { print($0) }
+      let interruption = Interruption()
+      report = try await importer.run(
+        into: database, stop: interruption.flag, show: { print($0) },
+        draw: { FileHandle.standardError.write(Data($0.utf8)) })
+      interruption.end()
       describe("open", workers: Worker.live.count, threads: ProcessThread.ofTheLibrary)
     } catch {
       try? await database.close()  // the import's own error is the one to tell
@@ -108,7 +162,7 @@ struct ImportCommand: AsyncParsableCommand {
   private func createFolder() throws {
     let folder = URL(fileURLWithPath: database).deletingLastPathComponent()
     // Anything with a scheme is an address; what is wrong with it the database knows best.
-    guard database != ":memory:", !database.contains("://"),
+    guard database != ":memory:", !database.contains(":"),
       !FileManager.default.fileExists(atPath: folder.path)
     else { return }
     do {

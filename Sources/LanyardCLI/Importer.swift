@@ -1,8 +1,8 @@
-// Imports a file of separated values into a new table, through many tasks that each write one row at a time.
+// Imports a file into a table, through many tasks that write at the same time.
 //
-// The tasks take records from one reader, each as soon as its last row is durable, so at most one row a
-// writer is on its way and memory does not grow with the file. A row that cannot be imported is reported
-// with its line and counted: rows in the table + bad rows == records in the file, and that is checked.
+// The tasks take records from one reader, each as soon as what it has written is durable, so at most one
+// batch a writer is on its way and memory does not grow with the file. A record that cannot be imported is
+// set aside: rows in the table + bad records == records in the file, and that is checked.
 
 import Foundation
 import Lanyard
@@ -22,134 +22,155 @@ extension ImportError: LocalizedError {
 }
 
 struct Importer: Sendable {
-  private static let progressInterval = Duration.milliseconds(500)
-  /// After so many bad rows only their number is reported.
-  private static let shownBadRows = 20
+  /// After so many bad records only their number is reported.
+  private static let shownBadRecords = 20
 
-  private let file: String
-  private let format: RecordFormat
-  private let hasHeader: Bool
-  private let table: String
-  private let replacesTable: Bool
-  private let writers: Int
-
-  init(
-    file: String, format: RecordFormat, hasHeader: Bool = false, table: String,
-    replacesTable: Bool = false, writers: Int = 64
-  ) {
-    self.file = file
-    self.format = format
-    self.hasHeader = hasHeader
-    self.table = table
-    self.replacesTable = replacesTable
-    self.writers = writers
-  }
+  let file: String
+  let format: RecordFormat
+  let table: String
+  /// nil: as it looks.
+  var header: Bool?
+  /// Whether columns get other types than TEXT.
+  var types = true
+  var replacesTable = false
+  var resumes = false
+  var writers = 64
+  var batch = 1
+  /// Where records go that cannot be imported.
+  var badPath: String
+  var isTerminal = false
 
   /// What an import did.
-  struct Report: Sendable, Hashable {
-    let columns: [String]
+  struct Report: Sendable {
+    let shape: TableShape
+    /// In the table now; those that an interrupted import had left there included.
     let rows: Int
-    let badRows: Int
+    let badRecords: Int
     let commits: Int
     let duration: Duration
-  }
-
-  /// Fails if the file cannot be read; before a database is created for it.
-  func check() throws {
-    _ = try RecordReader(path: file, format: format)
+    /// Whether it was stopped before the end of the file.
+    let isInterrupted: Bool
   }
 
   /// Imports the file and reads the table back.
   ///
-  /// - Parameter show: Called with lines for people, from any task.
-  func run(into database: Database, show: @escaping @Sendable (String) -> Void) async throws
-    -> Report
-  {
-    var reader = try RecordReader(path: file, format: format)
-    guard let first = try reader.next() else {
-      throw ImportError("\(file) is empty: there is nothing to import")
+  /// - Parameters:
+  ///   - stop: Ends the import early; what was sent is still waited for.
+  ///   - show: Called with lines for people.
+  ///   - draw: Called with what tells how far it is.
+  func run(
+    into database: Database, stop: StopFlag = StopFlag(),
+    show: @escaping @Sendable (String) -> Void,
+    draw: @escaping @Sendable (String) -> Void = { _ in }
+  ) async throws -> Report {
+    let fingerprint = try FileFingerprint(file)
+    let ledger = ImportLedger(database, table: table)
+    let shape: TableShape
+    var lines = IndexSet()
+    var total = 0
+    if resumes {
+      let interrupted = try await ledger.resume(from: fingerprint)
+      (shape, lines) = (interrupted.shape, interrupted.lines)
+      total = try Survey.records(file, shape)
+      show("going on after \(counted(lines.count, "row"))")
+    } else {
+      let survey = try Survey(file: file, format: format, header: header, types: types)
+      (shape, total) = (survey.shape, survey.records)
+      if shape.hasHeader, header == nil {
+        show("line 1 has the names of the columns (--no-header if it is data)")
+      }
+      _ = try ledger.rowIdentifier(of: shape)
+      try await ledger.begin(shape, from: fingerprint, replacing: replacesTable)
     }
-    guard let fields = format.fields(first.bytes) else {
-      throw ImportError("line 1 of \(file) is not UTF-8, or its quotes are in the wrong places")
-    }
-    let columns = hasHeader ? fields : (1...fields.count).map { "c\($0)" }
-    try await createTable(columns, in: database)
 
     let commits = database.statistics.commits
-    let work = Work(reader, first: hasHeader ? nil : first, show: show)
+    let work = try Work(self, shape, done: lines, total: total, stop: stop, show: show, draw: draw)
+    let insert = try Insert(table, shape, rowIdentifier: ledger.rowIdentifier(of: shape))
     try await withThrowingTaskGroup(of: Void.self) { group in
       for _ in 0..<writers {
-        group.addTask { try await write(work, columns: columns.count, to: database) }
+        group.addTask { try await write(work, insert, to: database) }
       }
       try await group.waitForAll()
     }
-    let (rows, badRows, duration) = work.end()
+    let end = work.end()
     let report = Report(
-      columns: columns, rows: rows, badRows: badRows,
-      commits: database.statistics.commits - commits, duration: duration)
+      shape: shape, rows: lines.count + end.rows, badRecords: end.badRecords,
+      commits: database.statistics.commits - commits, duration: end.duration,
+      isInterrupted: end.isInterrupted)
     show(
-      "\(counted(rows, "row")) in \(seconds(duration)) s, \(rate(rows, duration)) rows/s, "
+      "\(counted(end.rows, "row")) in \(seconds(end.duration)) s, \(rate(end.rows, end.duration)) rows/s, "
         + "\(counted(writers, "writer")), \(counted(report.commits, "commit"))")
-    if badRows > 0 { show(counted(badRows, "bad row")) }
+    if end.badRecords > 0 {
+      show("\(counted(end.badRecords, "bad row")), set aside in \(badPath)")
+    }
+    guard !report.isInterrupted else { return report }
+    try await ledger.end()
     try await readBack(report, from: database, show: show)
     return report
   }
 
-  private func createTable(_ columns: [String], in database: Database) async throws {
-    if replacesTable {
-      try await database.execute("DROP TABLE IF EXISTS \(identifier: table)")
-    } else {
-      let existing = try await database.query(
-        "SELECT 1 FROM sqlite_schema WHERE name = \(table) COLLATE NOCASE AND type IN ('table', 'view')"
-      )
-      guard existing.isEmpty else {
-        throw ImportError(
-          "there is a table \"\(table)\" already: give another --table, or --replace to drop it first"
-        )
+  /// What one writer does.
+  private func write(_ work: Work, _ insert: Insert, to database: Database) async throws {
+    while true {
+      let records = try work.next(batch)
+      guard !records.isEmpty else { return }
+      var rows: [(record: Record, sql: SQL)] = []
+      for record in records {
+        switch work.shape.values(of: record) {
+        case .success(let values): rows.append((record, insert.row(record.line, values)))
+        case .failure(let problem): try work.reject(record, problem.reason)
+        }
+      }
+      do {
+        try await send(rows.map(\.sql), to: database)
+        work.countRows(rows.count)
+      } catch let error as DatabaseError where rows.count > 1 && error.isOfItsRow {
+        // One of them cannot be stored: each by itself.
+        for (record, sql) in rows { try await writeAlone(record, sql, work, to: database) }
+      } catch let error as DatabaseError where error.isOfItsRow {
+        for (record, _) in rows { try work.reject(record, error.message) }
       }
     }
-    var sql = SQL.StringInterpolation(literalCapacity: 0, interpolationCount: 0)
-    sql.appendLiteral("CREATE TABLE ")
-    sql.appendInterpolation(identifier: table)
-    for (index, column) in columns.enumerated() {
-      sql.appendLiteral(index == 0 ? " (" : ", ")
-      sql.appendInterpolation(identifier: column)
-      sql.appendLiteral(" TEXT")
-    }
-    sql.appendLiteral(")")
-    try await database.execute(SQL(stringInterpolation: sql))
   }
 
-  /// What one writer does.
-  private func write(_ work: Work, columns: Int, to database: Database) async throws {
-    while let record = try work.next() {
-      guard let fields = format.fields(record.bytes) else {
-        work.reject(record, "it is not UTF-8, or its quotes are in the wrong places")
-        continue
+  private func send(_ rows: [SQL], to database: Database) async throws {
+    switch rows.count {
+    case 0: break
+    case 1: try await database.execute(rows[0])
+    default:
+      try await database.write { connection in
+        for sql in rows { try connection.execute(sql) }
       }
-      guard fields.count == columns else {
-        work.reject(record, "it has \(counted(fields.count, "field")), not \(columns)")
-        continue
-      }
-      try await database.execute("INSERT INTO \(identifier: table) VALUES (\(list: fields))")
-      work.countRow()
     }
   }
+
+  private func writeAlone(_ record: Record, _ sql: SQL, _ work: Work, to database: Database)
+    async throws
+  {
+    do {
+      try await database.execute(sql)
+      work.countRows(1)
+    } catch let error as DatabaseError where error.isOfItsRow {
+      try work.reject(record, error.message)
+    }
+  }
+
+  // MARK: Looking at the result
 
   private func readBack(_ report: Report, from database: Database, show: (String) -> Void)
     async throws
   {
-    let count = try await database.query("SELECT count(*) FROM \(identifier: table)")
-      .first?.value(at: 0, as: Int.self)
+    let count = try await database.query(
+      "SELECT count(*) FROM \(identifier: table)", as: Int.self)[0]
     guard count == report.rows else {
-      throw ImportError(
-        "\(counted(report.rows, "row")) written, and \(grouped(count ?? 0)) read back")
+      throw ImportError("\(counted(report.rows, "row")) written, and \(grouped(count)) read back")
     }
-    show("read back: \(counted(report.rows, "row")) of \(counted(report.columns.count, "column"))")
-    // The smallest and the largest first field: the order of the rows is the writers' own.
+    show("read back: \(counted(count, "row")) of \(counted(report.shape.columns.count, "column"))")
+    let number = report.shape.rowIdentifier ?? "rowid"
     for (place, order) in [("first", "ASC"), ("last", "DESC")] {
       let rows = try await database.query(
-        "SELECT * FROM \(identifier: table) ORDER BY 1 \(unsafeRaw: order) LIMIT 1")
+        "SELECT * FROM \(identifier: table) ORDER BY \(unsafeRaw: number) \(unsafeRaw: order) LIMIT 1"
+      )
       if let row = rows.first { show("\(place): \(describe(row))") }
     }
     if let sample = try await unicodeSample(report, from: database) { show(sample) }
@@ -157,103 +178,132 @@ struct Importer: Sendable {
 
   /// A well-known row, where the table looks like the list of Unicode's characters.
   private func unicodeSample(_ report: Report, from database: Database) async throws -> String? {
-    guard report.columns.count == 15, !hasHeader else { return nil }
+    guard report.shape.columns.count == 15, !report.shape.hasHeader else { return nil }
     let rows = try await database.query(
-      "SELECT c2 AS name, c3 AS category FROM \(identifier: table) WHERE c1 = \("1F600")")
-    guard let row = rows.first else { return nil }
-    return try "sample: U+1F600 is \(row.value("name", as: String.self)), "
-      + "category \(row.value("category", as: String.self))"
+      "SELECT c2, c3 FROM \(identifier: table) WHERE c1 = \("1F600")", as: (String, String).self)
+    return rows.first.map { "sample: U+1F600 is \($0), category \($1)" }
   }
 
   private func describe(_ row: Row) -> String {
     let text = row.values.map { value in
-      if case .text(let text) = value { text } else { "" }
-    }.joined(separator: String(UnicodeScalar(format.separator)))
+      switch value {
+      case .null, .blob: ""
+      case .integer(let integer): String(integer)
+      case .real(let real): String(real)
+      case .text(let text): text
+      }
+    }.joined(separator: format.isJSON ? "," : String(UnicodeScalar(format.separator)))
     return text.count <= 60 ? text : text.prefix(60) + "..."
   }
 
-  /// What the writers share.
+  // MARK: What the writers share
+
   private final class Work: Sendable {
     private struct State {
       var reader: RecordReader
-      var first: Record?
+      var bad: BadRecords
+      var progress: Progress
       var rows = 0
-      var badRows = 0
-      var shown = ContinuousClock.now
+      var isInterrupted = false
     }
 
-    private let started = ContinuousClock.now
+    let shape: TableShape
+    private let done: IndexSet
+    private let stop: StopFlag
     private let state: Lock<State>
     private let show: @Sendable (String) -> Void
+    private let draw: @Sendable (String) -> Void
 
-    init(_ reader: sending RecordReader, first: Record?, show: @escaping @Sendable (String) -> Void)
-    {
-      state = Lock(State(reader: reader, first: first))
+    init(
+      _ importer: Importer, _ shape: TableShape, done: IndexSet, total: Int, stop: StopFlag,
+      show: @escaping @Sendable (String) -> Void, draw: @escaping @Sendable (String) -> Void
+    ) throws {
+      self.shape = shape
+      self.done = done
+      self.stop = stop
       self.show = show
+      self.draw = draw
+      var reader = try RecordReader(path: importer.file, format: shape.format)
+      if shape.hasHeader { _ = try reader.next() }
+      state = Lock(
+        State(
+          reader: reader, bad: try BadRecords(importer.badPath),
+          progress: Progress(total: total, done: done.count, isTerminal: importer.isTerminal)))
     }
 
-    func next() throws -> Record? {
+    /// The next records that are not in the table yet; none at the end, or when it is to stop.
+    func next(_ limit: Int) throws -> [Record] {
       try state.withLock { state in
-        if let first = state.first {
-          state.first = nil
-          return first
+        var records: [Record] = []
+        while records.count < limit {
+          guard !stop.isSet else {
+            state.isInterrupted = true
+            break
+          }
+          guard let record = try state.reader.next() else { break }
+          if !done.contains(record.line) { records.append(record) }
         }
-        return try state.reader.next()
+        return records
       }
     }
 
-    func countRow() {
-      let now = ContinuousClock.now
-      let due: Int? = state.withLock { state in
-        state.rows += 1
-        guard state.shown.duration(to: now) >= Importer.progressInterval else { return nil }
-        state.shown = now
-        return state.rows
+    func countRows(_ count: Int) {
+      let line = state.withLock { state in
+        state.rows += count
+        return state.progress.line(state.rows)
       }
-      if let due {
-        show("  \(counted(due, "row")), \(rate(due, started.duration(to: now))) rows/s")
-      }
+      if let line { draw(line) }
     }
 
-    func reject(_ record: Record, _ reason: String) {
-      let number = state.withLock { state in
-        state.badRows += 1
-        return state.badRows
+    func reject(_ record: Record, _ reason: String) throws {
+      let number = try state.withLock { state in
+        try state.bad.add(record, reason)
+        return state.bad.count
       }
-      if number <= Importer.shownBadRows {
+      if number <= Importer.shownBadRecords {
         show("  line \(record.line) was not imported: \(reason)")
-      } else if number == Importer.shownBadRows + 1 {
+      } else if number == Importer.shownBadRecords + 1 {
         show("  more lines were not imported; they are only counted")
       }
     }
 
-    func end() -> (rows: Int, badRows: Int, duration: Duration) {
-      let (rows, badRows) = state.withLock { ($0.rows, $0.badRows) }
-      return (rows, badRows, started.duration(to: .now))
+    func end() -> (rows: Int, badRecords: Int, duration: Duration, isInterrupted: Bool) {
+      let (end, ending) = state.withLock { state in
+        (
+          (state.rows, state.bad.count, state.progress.duration, state.isInterrupted),
+          state.progress.ending
+        )
+      }
+      if !ending.isEmpty { draw(ending) }
+      return end
     }
   }
 }
 
-/// A number with commas between its thousands.
-func grouped(_ number: Int) -> String {
-  var text = String(number.magnitude)
-  for position in stride(from: text.count - 3, to: 0, by: -3) {
-    text.insert(",", at: text.index(text.startIndex, offsetBy: position))
+/// Asks an import to end early. From any thread.
+final class StopFlag: Sendable {
+  private let flag = Lock(false)
+  var isSet: Bool { flag.withLock { $0 } }
+  func set() { flag.withLock { $0 = true } }
+}
+
+/// The statement for one row.
+private struct Insert: Sendable {
+  private let table: String
+  private let columns: String
+
+  init(_ table: String, _ shape: TableShape, rowIdentifier: String) {
+    self.table = table
+    columns = ([rowIdentifier] + shape.columns.map { SQL("\(identifier: $0.name)").text })
+      .joined(separator: ", ")
   }
-  return number < 0 ? "-" + text : text
+
+  func row(_ line: Int, _ values: [Value]) -> SQL {
+    "INSERT INTO \(identifier: table) (\(unsafeRaw: columns)) VALUES (\(line), \(list: values))"
+  }
 }
 
-/// A number with its noun, which gets an s where it is not one.
-func counted(_ number: Int, _ noun: String) -> String {
-  "\(grouped(number)) \(noun)\(number == 1 ? "" : "s")"
-}
-
-private func seconds(_ duration: Duration) -> String {
-  let hundredths = Int(duration / .milliseconds(10))
-  let rest = hundredths % 100
-  return "\(hundredths / 100).\(rest < 10 ? "0" : "")\(rest)"
-}
-
-private func rate(_ count: Int, _ duration: Duration) -> String {
-  grouped(Int(Double(count) / max(duration / .seconds(1), 1e-9)))
+extension DatabaseError {
+  /// Whether the row is to blame, and the next one may be better.
+  fileprivate var isOfItsRow: Bool { code == .statement || code == .constraint }
 }

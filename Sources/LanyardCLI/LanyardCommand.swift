@@ -10,6 +10,8 @@ struct LanyardCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "lanyard",
     abstract: "A database behind a handle that nobody can forget to close.",
-    subcommands: [ImportCommand.self, VersionCommand.self]
+    subcommands: [
+      ImportCommand.self, SQLCommand.self, LeaksCommand.self, VersionCommand.self,
+    ]
   )
 }

@@ -12,6 +12,14 @@ struct ProcessThread {
     all.filter { $0.name.hasPrefix("lanyard-") }
   }
 
+  /// How many have that name.
+  static func named(_ name: String) -> Int { all.count { $0.name == name } }
+
+  /// Gives the calling thread the name by which the system lists it, where it keeps such a list.
+  static func nameCurrent(_ name: String) {
+    FileHandle(forWritingAtPath: "/proc/thread-self/comm")?.write(Data(name.utf8))
+  }
+
   private static var all: [ProcessThread] {
     let folder = "/proc/self/task"
     let ids = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []

@@ -1,12 +1,17 @@
-// How a file of separated values is divided into records, and a record into fields.
+// How a file is divided into records, and a record of separated values into fields.
 //
 //   ','          RFC 4180: a field may be in double quotes, and then hold separators, line ends and doubled quotes
 //   other        no quoting: every line is a record, every separator separates
+//   JSON lines   every line is an object
 
-/// A format of separated values.
-struct RecordFormat: Sendable, Hashable {
+/// A format of records.
+struct RecordFormat: Sendable, Hashable, Codable {
+  /// What stands between fields; 0 for JSON lines, which have none.
   let separator: UInt8
 
+  static let jsonLines = RecordFormat(separator: 0)
+
+  var isJSON: Bool { separator == 0 }
   var allowsQuotes: Bool { separator == UInt8(ascii: ",") }
 
   init(separator: UInt8) {
@@ -19,12 +24,14 @@ struct RecordFormat: Sendable, Hashable {
       self.init(separator: separator)
       return
     }
-    let suffixes: [String: Character] = [".csv": ",", ".tsv": "\t", ".txt": ";"]
+    let suffixes: [String: Character] = [
+      ".csv": ",", ".tsv": "\t", ".txt": ";", ".jsonl": "\0", ".ndjson": "\0",
+    ]
     let name = file.lowercased()
     guard let separator = suffixes.first(where: { name.hasSuffix($0.key) })?.value.asciiValue else {
       throw ImportError(
         "the name \(file) does not tell what separates its fields: give --separator, or name it "
-          + ".csv, .tsv or .txt")
+          + ".csv, .tsv, .txt, .jsonl or .ndjson")
     }
     self.init(separator: separator)
   }

@@ -33,6 +33,8 @@ struct RecordReader {
   mutating func next() throws -> Record? {
     guard var bytes = try nextLine() else { return nil }
     let first = line
+    // A mark that some programs write before the first line of UTF-8.
+    if first == 1, bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.removeFirst(3) }
     while format.isOpen(bytes), let more = try nextLine() {
       bytes.append(UInt8(ascii: "\n"))
       bytes += more

@@ -38,18 +38,21 @@ public struct DatabaseError: Error, Hashable, Sendable {
   /// One kind of failure.
   public struct Code: Hashable, Sendable {
     private enum Kind: String {
-      case cannotOpen, closed, failed, refused, statement, constraint, busy, full, io, interrupted
-      case commitUnknown, leftover, noSuchColumn, wrongType, engine
+      case cannotOpen, invalid, closed, deadlineExceeded, refused, statement, constraint, busy,
+        full, io
+      case interrupted, transactionLost, commitUnknown, leftover, noSuchColumn, wrongType, engine
     }
 
     private let kind: Kind
 
     /// The database cannot be opened.
     public static let cannotOpen = Code(kind: .cannotOpen)
+    /// A number of the configuration is out of its range.
+    public static let invalid = Code(kind: .invalid)
     /// Closing has begun or is over.
     public static let closed = Code(kind: .closed)
-    /// An earlier write failed in a way that leaves the state of the file unknown; nothing runs any more.
-    public static let failed = Code(kind: .failed)
+    /// The deadline passed first; nothing was changed.
+    public static let deadlineExceeded = Code(kind: .deadlineExceeded)
     /// The statement is one that this library does not run.
     public static let refused = Code(kind: .refused)
     /// The statement is wrong: its syntax, a name in it, or its values.
@@ -64,6 +67,8 @@ public struct DatabaseError: Error, Hashable, Sendable {
     public static let io = Code(kind: .io)
     /// The statement was interrupted.
     public static let interrupted = Code(kind: .interrupted)
+    /// The engine undid the whole transaction after a statement in it; nothing was changed.
+    public static let transactionLost = Code(kind: .transactionLost)
     /// The write may have been committed or not, and nobody can tell.
     public static let commitUnknown = Code(kind: .commitUnknown)
     /// Statements were still open when the database closed.
@@ -76,9 +81,10 @@ public struct DatabaseError: Error, Hashable, Sendable {
     public static let engine = Code(kind: .engine)
   }
 
-  func with(sql: String) -> Self {
+  /// The same error of a statement, if it does not say of which.
+  func with(sql: String?) -> Self {
     var error = self
-    error.sql = sql
+    error.sql = self.sql ?? sql
     return error
   }
 }

@@ -106,3 +106,11 @@ extension SQL: CustomStringConvertible {
   /// The text, without the values.
   public var description: String { text }
 }
+
+extension SQL {
+  /// Fails if a value cannot be stored.
+  func check() throws(DatabaseError) {
+    guard let problem else { return }
+    throw DatabaseError(.statement, problem, advice: "correct the values", sql: text)
+  }
+}

@@ -29,7 +29,7 @@ public enum Value: Hashable, Sendable {
 ///
 /// Reading is strict: a value of another kind is no value of this type, except that an integer is also a
 /// floating-point number. Nothing is converted from text.
-public protocol ValueConvertible {
+public protocol ValueConvertible: SendableMetatype {
   /// What is stored; `nil` if a database has no room for it.
   var databaseValue: Value? { get }
 
@@ -40,6 +40,7 @@ public protocol ValueConvertible {
 extension Value: ValueConvertible {
   public var databaseValue: Value? { self }
 
+  @inlinable
   public init?(databaseValue: Value) {
     self = databaseValue
   }
@@ -48,6 +49,7 @@ extension Value: ValueConvertible {
 extension ValueConvertible where Self: FixedWidthInteger {
   public var databaseValue: Value? { Int64(exactly: self).map(Value.integer) }
 
+  @inlinable
   public init?(databaseValue: Value) {
     guard case .integer(let integer) = databaseValue else { return nil }
     self.init(exactly: integer)
@@ -68,6 +70,7 @@ extension UInt64: ValueConvertible {}
 extension Double: ValueConvertible {
   public var databaseValue: Value? { .real(self) }
 
+  @inlinable
   public init?(databaseValue: Value) {
     switch databaseValue {
     case .real(let real): self = real
@@ -80,6 +83,7 @@ extension Double: ValueConvertible {
 extension Float: ValueConvertible {
   public var databaseValue: Value? { .real(Double(self)) }
 
+  @inlinable
   public init?(databaseValue: Value) {
     guard let real = Double(databaseValue: databaseValue) else { return nil }
     self.init(real)
@@ -91,6 +95,7 @@ extension Bool: ValueConvertible {
   public var databaseValue: Value? { .integer(self ? 1 : 0) }
 
   /// False for 0, true for every other integer.
+  @inlinable
   public init?(databaseValue: Value) {
     guard case .integer(let integer) = databaseValue else { return nil }
     self = integer != 0
@@ -100,6 +105,7 @@ extension Bool: ValueConvertible {
 extension String: ValueConvertible {
   public var databaseValue: Value? { .text(self) }
 
+  @inlinable
   public init?(databaseValue: Value) {
     guard case .text(let text) = databaseValue else { return nil }
     self = text
@@ -109,6 +115,7 @@ extension String: ValueConvertible {
 extension Substring: ValueConvertible {
   public var databaseValue: Value? { .text(String(self)) }
 
+  @inlinable
   public init?(databaseValue: Value) {
     guard let text = String(databaseValue: databaseValue) else { return nil }
     self.init(text)
@@ -118,6 +125,7 @@ extension Substring: ValueConvertible {
 extension [UInt8]: ValueConvertible {
   public var databaseValue: Value? { .blob(self) }
 
+  @inlinable
   public init?(databaseValue: Value) {
     guard case .blob(let bytes) = databaseValue else { return nil }
     self = bytes
@@ -133,6 +141,7 @@ extension Optional: ValueConvertible where Wrapped: ValueConvertible {
     }
   }
 
+  @inlinable
   public init?(databaseValue: Value) {
     if case .null = databaseValue {
       self = .none

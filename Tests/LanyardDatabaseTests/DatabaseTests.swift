@@ -169,11 +169,11 @@ struct DatabaseTests {
   {
     let database = try await Database.open(":memory:")
     try await database.execute("CREATE TABLE t (v)")
-    let gate = try await Gate.holding(database.engine.worker)
+    let gate = await database.holdingWriter()
     let tasks = (0..<10).map { number in
       Task { try await database.execute("INSERT INTO t VALUES (\(number))") }
     }
-    await until { database.engine.group.backlog.count == 10 }
+    await until { database.waiting == 10 }
     for number in stride(from: 0, to: 10, by: 2) {
       tasks[number].cancel()
       await #expect(throws: CancellationError.self) { try await tasks[number].value }
@@ -267,13 +267,13 @@ struct DatabaseTests {
     try await withDatabaseFile { path in
       let database = try await Database.open(path)
       try await database.execute("CREATE TABLE t (v)")
-      let gate = try await Gate.holding(database.engine.worker)
+      let gate = await database.holdingWriter()
       let tasks = (0..<100).map { number in
         Task { try await database.execute("INSERT INTO t VALUES (\(number))") }
       }
-      await until { database.engine.group.backlog.count == 100 }
+      await until { database.waiting == 100 }
       async let closed: Void = database.close()
-      await until { database.engine.worker.isClosed }
+      await until { database.engine.writer.isClosed }
       gate.open()
       for task in tasks { _ = try await task.value }
       try await closed
@@ -328,13 +328,6 @@ struct DatabaseTests {
   }
 
   @Test func `a thousand opens and closes leave no worker, thread or file open`() async throws {
-    func openFiles(_ path: String) -> Int {
-      let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
-      return names.count {
-        (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?
-          .hasPrefix(path) ?? false
-      }
-    }
     try await withDatabaseFile { path in
       for round in 0..<scaled(1000) {
         let database = try await Database.open(path, line: 1_000_000)

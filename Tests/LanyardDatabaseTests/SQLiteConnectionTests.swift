@@ -15,20 +15,22 @@ struct SQLiteConnectionTests {
   }
 
   @Test func `the cache is bounded, and the statement used longest ago goes first`() throws {
-    let connection = try SQLiteConnection(path: ":memory:")
+    var configuration = Database.Configuration()
+    configuration.statementCache = 16
+    let connection = try SQLiteConnection(.memory, .writer, configuration)
     let kept = try compile("SELECT 'kept'", on: connection)
-    for number in 0..<(3 * SQLiteConnection.cacheLimit) {
+    for number in 0..<(3 * configuration.statementCache) {
       let statement = try compile("SELECT \(number)", on: connection)
       #expect(try statement.run([], returningRows: true).rows[0][0] == .integer(Int64(number)))
       #expect(try compile("SELECT 'kept'", on: connection) === kept)
-      #expect(connection.cachedStatements <= SQLiteConnection.cacheLimit)
+      #expect(connection.cachedStatements <= configuration.statementCache)
     }
-    #expect(connection.cachedStatements == SQLiteConnection.cacheLimit)
+    #expect(connection.cachedStatements == configuration.statementCache)
     try connection.close()
   }
 
   @Test func `close finalizes what was left open, closes, and names it`() throws {
-    let connection = try SQLiteConnection(path: ":memory:")
+    let connection = try SQLiteConnection(.memory)
     _ = try compile("CREATE TABLE t (v)", on: connection)  // not cached, and never given back
     let error = try #require(throws: DatabaseError.self) { try connection.close() }
     #expect(error.code == .leftover)
@@ -45,17 +47,17 @@ struct SQLiteConnectionTests {
       ("INSERT INTO t VALUES (1)", .write), ("REPLACE INTO t VALUES (1)", .write),
       ("UPDATE t SET v = 1", .write), ("DELETE FROM t", .write),
       ("INSERT INTO t VALUES (1) RETURNING v", .write),
-      ("CREATE TABLE u (v)", .alone), ("CREATE TABLE IF NOT EXISTS t (v)", .alone),
-      ("DROP TABLE t", .alone), ("ALTER TABLE t ADD COLUMN w", .alone),
-      ("CREATE INDEX i ON t(v)", .alone),
-      ("CREATE TEMP TABLE u (v)", .alone), ("CREATE VIEW w AS SELECT 1", .alone),
-      ("VACUUM", .alone), ("ANALYZE", .alone), ("REINDEX", .alone),
-      ("ATTACH ':memory:' AS o", .alone),
+      ("CREATE TABLE u (v)", .schema), ("CREATE TABLE IF NOT EXISTS t (v)", .schema),
+      ("DROP TABLE t", .schema), ("ALTER TABLE t ADD COLUMN w", .schema),
+      ("CREATE INDEX i ON t(v)", .schema),
+      ("CREATE TEMP TABLE u (v)", .schema), ("CREATE VIEW w AS SELECT 1", .schema),
+      ("VACUUM", .outside), ("ANALYZE", .schema), ("REINDEX", .schema),
+      ("ATTACH ':memory:' AS o", .outside),
     ] as [(String, SQLiteStatement.Kind)])
   func `a statement's kind is what SQLite says it will do`(
     sql: String, expected: SQLiteStatement.Kind
   ) throws {
-    let connection = try SQLiteConnection(path: ":memory:")
+    let connection = try SQLiteConnection(.memory)
     let table = try compile("CREATE TABLE t (v UNIQUE)", on: connection)
     _ = try table.run([], returningRows: false)
     connection.finish(table)

@@ -12,6 +12,12 @@ package func scaled(_ native: Int) -> Int {
   max(1, native * percent / 100)
 }
 
+/// The same for what only a long run does often enough: from the scale of `make soak` on, `soak`, and the share
+/// of `native` up to a scale of a hundred.
+package func soaked(_ native: Int, _ soak: Int) -> Int {
+  percent <= 100 ? scaled(native) : native + (soak - native) * min(percent, 1000) / 1000
+}
+
 /// What watches the tests run.
 package enum Tool: String {
   case native, tsan, asan, memcheck, helgrind, drd, coverage

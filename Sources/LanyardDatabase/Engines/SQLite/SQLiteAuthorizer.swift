@@ -19,8 +19,10 @@ final class SQLiteAuthorizer {
     case trusted
     /// A caller's statement, compiled for the group: transaction control and PRAGMA are refused.
     case member
-    /// A caller's PRAGMA, compiled outside of any transaction.
-    case pragma
+    /// A statement in a caller's transaction: as a member's, but for the PRAGMAs that only look.
+    case transaction
+    /// A caller's statement, compiled outside of any transaction.
+    case outside
   }
 
   struct Seen: OptionSet {
@@ -28,7 +30,11 @@ final class SQLiteAuthorizer {
     static let write = Seen(rawValue: 1 << 0)
     static let transactionControl = Seen(rawValue: 1 << 1)
     static let pragma = Seen(rawValue: 1 << 2)
-    static let other = Seen(rawValue: 1 << 3)
+    static let attach = Seen(rawValue: 1 << 3)
+    static let schema = Seen(rawValue: 1 << 4)
+    static let insert = Seen(rawValue: 1 << 5)
+    /// It asks which row was inserted last.
+    static let lastRow = Seen(rawValue: 1 << 6)
   }
 
   private var mode = Mode.trusted
@@ -49,28 +55,54 @@ final class SQLiteAuthorizer {
   }
 
   /// Settings that the handle answers for: with another value a write could be acknowledged and lost.
-  private static let guardedPragmas: Set<String> = ["journal_mode", "synchronous", "locking_mode"]
+  private static let guardedPragmas: Set<String> = [
+    "journal_mode", "synchronous", "locking_mode", "query_only", "busy_timeout",
+  ]
+
+  /// PRAGMAs that do in a transaction what they do outside, and nothing when they are compiled.
+  private static let harmlessPragmas: Set<String> = [
+    "application_id", "collation_list", "compile_options", "database_list", "encoding",
+    "foreign_key_check", "foreign_key_list", "freelist_count", "function_list", "index_info",
+    "index_list", "index_xinfo", "integrity_check", "module_list", "page_count", "page_size",
+    "pragma_list", "quick_check", "schema_version", "table_info", "table_list", "table_xinfo",
+    "user_version",
+  ]
 
   fileprivate func authorize(_ action: Int32, _ first: String?, _ second: String?) -> Int32 {
     guard mode != .trusted else { return SQLITE_OK }
     switch action {
-    case SQLITE_SELECT, SQLITE_READ, SQLITE_FUNCTION, SQLITE_RECURSIVE:
+    case SQLITE_FUNCTION:
+      if second == "last_insert_rowid" { seen.insert(.lastRow) }
+      return SQLITE_OK
+    case SQLITE_SELECT, SQLITE_READ, SQLITE_RECURSIVE:
       return SQLITE_OK
     case SQLITE_INSERT, SQLITE_UPDATE, SQLITE_DELETE:
       seen.insert(.write)
+      if action == SQLITE_INSERT { seen.insert(.insert) }
       return SQLITE_OK
     case SQLITE_TRANSACTION, SQLITE_SAVEPOINT:
       seen.insert(.transactionControl)
       return SQLITE_DENY
     case SQLITE_PRAGMA:
       seen.insert(.pragma)
-      guard mode == .pragma else { return SQLITE_DENY }
       let name = (first ?? "").lowercased()
-      guard second != nil, Self.guardedPragmas.contains(name) else { return SQLITE_OK }
-      forbiddenPragma = name
-      return SQLITE_DENY
+      switch mode {
+      case .trusted:
+        return SQLITE_OK
+      case .member:
+        return SQLITE_DENY
+      case .transaction:
+        return Self.harmlessPragmas.contains(name) ? SQLITE_OK : SQLITE_DENY
+      case .outside:
+        guard second != nil, Self.guardedPragmas.contains(name) else { return SQLITE_OK }
+        forbiddenPragma = name
+        return SQLITE_DENY
+      }
+    case SQLITE_ATTACH, SQLITE_DETACH:
+      seen.insert(.attach)
+      return mode == .transaction ? SQLITE_DENY : SQLITE_OK
     default:
-      seen.insert(.other)
+      seen.insert(.schema)
       return SQLITE_OK
     }
   }

@@ -32,16 +32,12 @@ extension DatabaseError {
   static func commitUnknown(after error: DatabaseError) -> DatabaseError {
     DatabaseError(
       .commitUnknown, error.message,
-      advice: "the write may have been committed or not; open the database again and look",
+      advice: "the write may have been committed or not: look before you send it again",
       engineCode: error.engineCode, extendedCode: error.extendedCode, sql: error.sql)
   }
 
-  static func failed(by error: DatabaseError) -> DatabaseError {
-    DatabaseError(
-      .failed, "the handle has failed: \(error.message)",
-      advice: "open the database again, and check what was written last",
-      engineCode: error.engineCode, extendedCode: error.extendedCode)
-  }
+  static let deadlineExceeded = DatabaseError(
+    .deadlineExceeded, "the deadline passed first", advice: "nothing was changed; allow more time")
 
   static let closed = DatabaseError(
     .closed, "the database is closed", advice: "send statements before close(), or open it again")

@@ -181,6 +181,34 @@ struct FaultTests {
     }
   }
 
+  @Test(arguments: [false, true])
+  func `a commit that fails in an exclusive closure costs the connection, whatever that says`(
+    throwing: Bool
+  ) async throws {
+    struct Mine: Error {}
+    try await withFolder { folder in
+      let faults = try Faults()
+      let database = try await open(faults, in: folder)
+      for sql in Ledger.schema { try await database.execute(sql) }
+      faults.fail(FAULTS_SYNC, code: SQLITE_IOERR | 4 << 8)
+      do {
+        try await database.exclusive { connection in
+          #expect(throws: DatabaseError.self) { try connection.execute(Ledger.insert(1)) }
+          if throwing { throw Mine() }
+        }
+        #expect(!throwing)
+      } catch {
+        #expect(throwing && error is Mine)
+      }
+      #expect(faults.failed == 1)
+      #expect(database.statistics.replacedConnections == 1)
+      try await database.execute(Ledger.insert(2))
+      #expect(database.statistics.replacedConnections == 1)
+      try check(Ledger(acknowledged: [2]), faults, in: folder, "after an exclusive closure")
+      try await database.close()
+    }
+  }
+
   /// What would be found if the process were killed now, or the power went.
   private func check(_ ledger: Ledger, _ faults: Faults, in root: URL, _ context: String) throws {
     for disk in 0..<3 {

@@ -427,18 +427,21 @@ final class GroupCommit: @unchecked Sendable {
   private func runOutside(
     _ member: any SQLiteMember, on connection: SQLiteConnection, _ body: () -> (any Error)?
   ) {
+    connection.diskHasFailed = false
     let failure = connection.watch.watching(member, patience: .zero, body)
     // There is none to undo, unless a statement failed in a way not thought of.
     connection.rollBack()
+    var unknown: DatabaseError?
+    if let error = failure as? DatabaseError, error.engineCode == SQLITE_IOERR, !isReading(member) {
+      unknown = .commitUnknown(after: error)
+    }
+    // A closure may keep to itself that a commit of its own has failed on the disk: nobody else's may follow it.
+    if unknown != nil || connection.diskHasFailed { replaceConnection() }
     guard let failure else {
       statements.add(1, ordering: .relaxed)
       return member.deliver()
     }
-    guard let error = failure as? DatabaseError, error.engineCode == SQLITE_IOERR,
-      !isReading(member)
-    else { return answer(member, failure) }
-    replaceConnection()
-    answer(member, DatabaseError.commitUnknown(after: error))
+    answer(member, unknown ?? failure)
   }
 
   private func isReading(_ member: any SQLiteMember) -> Bool {

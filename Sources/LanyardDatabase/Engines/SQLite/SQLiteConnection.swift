@@ -24,6 +24,10 @@ final class SQLiteConnection {
   private var cache: [String: SQLiteStatement] = [:]
   private var uses: UInt64 = 0
 
+  /// Whether the disk has failed in a statement of a closure or in a PRAGMA, whoever was told of it. For the
+  /// writer, who sets it back.
+  var diskHasFailed = false
+
   // The library's own statements; made by `init`, finalized by `close` with all others.
   private let beginDeferred: SQLiteStatement
   private let beginImmediate: SQLiteStatement
@@ -247,7 +251,12 @@ final class SQLiteConnection {
         .refused, "the statement writes, and this is a read",
         advice: "use write { } for all of it", sql: text)
     }
-    return try statement.run(sql.values, returningRows: returningRows)
+    do throws(DatabaseError) {
+      return try statement.run(sql.values, returningRows: returningRows)
+    } catch {
+      noteDisk(error)
+      throw error
+    }
   }
 
   /// Compiles a query for a stream, which keeps it out of the cache: it will not run to its end at once.
@@ -324,10 +333,15 @@ final class SQLiteConnection {
     do throws(DatabaseError) {
       _ = try statement.run()
     } catch {
+      noteDisk(error)
       var error = error
       error.sql = nil
       throw error
     }
+  }
+
+  private func noteDisk(_ error: DatabaseError) {
+    if error.engineCode == SQLITE_IOERR { diskHasFailed = true }
   }
 
   /// Undoes the transaction if one is open.

@@ -60,12 +60,12 @@ final class SQLiteEngine: Sendable {
       let opening = OpeningMember()
       try await writer.send(opening)
       try await opening.value()
+      return SQLiteEngine(
+        try readings(of: address, configuration, fileID: fileID, line: line), writer, group)
     } catch {
       await writer.close()  // so that letting go does not wait for the thread here
       throw error
     }
-    return SQLiteEngine(
-      try readings(of: address, configuration, fileID: fileID, line: line), writer, group)
   }
 
   private static func readings(

@@ -85,7 +85,11 @@ final class SQLiteFetch: Reply<SQLiteStream.Block>, SQLiteMember, @unchecked Sen
   var hasFailed: Bool { false }
 
   func run(on reader: SQLiteReader) {
-    if stream.isAbandoned { return answer(.failure(CancellationError())) }  // nobody listens
+    if stream.isAbandoned {
+      // At once, so that it has ended for whoever asks for something after the stream was left.
+      stream.end(on: reader)
+      return answer(.failure(CancellationError()))  // nobody listens
+    }
     answer(Result { try stream.next(for: self, on: reader) })
   }
 

@@ -82,6 +82,7 @@ struct ImportCommand: AsyncParsableCommand {
       header: header, types: !allText, replacesTable: replace, resumes: resume, writers: writers,
       batch: batch,
       badPath: bad ?? "\(database == ":memory:" ? "memory" : database).\(safe(table)).bad",
+      databasePath: database.hasPrefix("sqlite:") ? String(database.dropFirst(7)) : database,
       isTerminal: isatty(FileHandle.standardError.fileDescriptor) == 1)
     _ = try FileFingerprint(file)  // before a database is created for it
     try createFolder()

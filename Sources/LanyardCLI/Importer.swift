@@ -38,6 +38,8 @@ struct Importer: Sendable {
   var batch = 1
   /// Where records go that cannot be imported.
   var badPath: String
+  /// The database's file, if it is one.
+  var databasePath: String?
   var isTerminal = false
 
   /// What an import did.
@@ -64,6 +66,7 @@ struct Importer: Sendable {
     draw: @escaping @Sendable (String) -> Void = { _ in }
   ) async throws -> Report {
     let fingerprint = try FileFingerprint(file)
+    try checkBadPath()
     let ledger = ImportLedger(database, table: table)
     let shape: TableShape
     var lines = IndexSet()
@@ -107,6 +110,17 @@ struct Importer: Sendable {
     try await ledger.end()
     try await readBack(report, from: database, show: show)
     return report
+  }
+
+  /// What is there already is replaced, so it must not be what is read or written.
+  private func checkBadPath() throws {
+    func real(_ path: String) -> String {
+      URL(fileURLWithPath: path).resolvingSymlinksInPath().standardizedFileURL.path
+    }
+    let database = databasePath.map { path in ["", "-wal", "-shm"].map { path + $0 } } ?? []
+    guard !([file] + database).map(real).contains(real(badPath)) else {
+      throw ImportError("bad rows would be set aside in \(badPath) itself: give another --bad")
+    }
   }
 
   /// What one writer does.

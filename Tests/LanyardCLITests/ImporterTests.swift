@@ -317,6 +317,26 @@ struct ImporterTests {
     }
   }
 
+  @Test func `bad rows do not replace what is read or written`() async throws {
+    try await withFile("1;2\n3\n".utf8) { path in
+      try await withDatabase { database in
+        var importer = Importer(
+          file: path, format: RecordFormat(separator: 59), table: "t", badPath: path)
+        importer.databasePath = path + ".db"
+        for bad in [path, path + ".db", path + ".db-wal", path + ".more/../data.txt.db"] {
+          try Data("kept".utf8).write(to: URL(filePath: path + ".db"))
+          importer.badPath = bad
+          let error = try await #require(throws: ImportError.self) {
+            try await importer.run(into: database) { _ in }
+          }
+          #expect("\(error)".contains("give another --bad"))
+        }
+        #expect(try String(contentsOfFile: path, encoding: .utf8) == "1;2\n3\n")
+        #expect(try String(contentsOfFile: path + ".db", encoding: .utf8) == "kept")
+      }
+    }
+  }
+
   @Test func `a list of characters shows one of them`() async throws {
     try await withDatabase { database in
       let setting = Setting()

@@ -192,13 +192,17 @@ struct AddressTests {
       // By a thread of its own: in the pool it could wait behind the opening, and behind other tests for longer
       // than the opening is ready to wait.
       nonisolated(unsafe) let holder = other
+      let ending = Notes<String>()
       Thread.detachNewThread {
         usleep(50_000)
         #expect(throws: Never.self) { try holder.rows("COMMIT") }
+        ending.add(currentThread())
       }
       let database = try await Database.open(path)
       try await database.execute("INSERT INTO t VALUES (1)")
       try await database.close()
+      // A thread that is about to end when the process does counts as a leak.
+      await until { ending.all.contains { !threadExists($0) } }
     }
   }
 }

@@ -372,7 +372,7 @@ struct ConfinedTests {
   @Test func `call runs on the value's thread and may use what its caller uses`() async throws {
     let log = Log()
     let confined = try await Confined("called") { Instrument(log) }
-    await onThread {
+    await onThreadOfItsOwn {
       var thread = ""
       let result = try? confined.call { instrument in
         thread = currentThread()
@@ -392,7 +392,7 @@ struct ConfinedTests {
     await withTaskGroup(of: Void.self) { group in
       for _ in 0..<4 {
         group.addTask {
-          await onThread {
+          await onThreadOfItsOwn {
             for _ in 0..<each { try? confined.call { $0.sum += 1 } }
           }
         }
@@ -461,7 +461,7 @@ struct ConfinedTests {
         switch end {
         case .drain: group.addTask { await confined.close() }
         case .discard: group.addTask { await confined.close(.discard) }
-        case .blockingDrain: group.addTask { await onThread { confined.closeAndWait() } }
+        case .blockingDrain: group.addTask { await onThreadOfItsOwn { confined.closeAndWait() } }
         case .letGo: break
         }
         if end != .letGo { await until { confined.isClosed } }
@@ -493,7 +493,7 @@ struct ConfinedTests {
           returned.increment()
         }
         group.addTask {
-          await onThread {
+          await onThreadOfItsOwn {
             held.confined.closeAndWait()
             #expect(held.log.events == ["made", "destroyed"])
             returned.increment()
@@ -770,14 +770,4 @@ private func synchronously<Result, Failure: Error>(
   _ body: () throws(Failure) -> Result
 ) throws(Failure) -> Result {
   try body()
-}
-
-/// Runs something on a thread of its own: it may hold that one.
-private func onThread(_ body: @escaping @Sendable () -> Void) async {
-  await withCheckedContinuation { continuation in
-    Thread.detachNewThread {
-      body()
-      continuation.resume()
-    }
-  }
 }

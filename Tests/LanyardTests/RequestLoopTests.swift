@@ -811,7 +811,7 @@ struct RequestLoopTests {
       }
       for _ in 0..<4 {
         group.addTask {
-          await onThread {
+          await onThreadOfItsOwn {
             held.loop.closeAndWait(mode)
             returned.increment()
           }
@@ -1436,14 +1436,4 @@ private func blockingClose<Request>(
   _ loop: RequestLoop<Request>, _ mode: Worker.CloseMode = .drain
 ) {
   loop.closeAndWait(mode)
-}
-
-/// Runs something on a thread of its own: it may hold that one.
-private func onThread(_ body: @escaping @Sendable () -> Void) async {
-  await withCheckedContinuation { continuation in
-    Thread.detachNewThread {
-      body()
-      continuation.resume()
-    }
-  }
 }

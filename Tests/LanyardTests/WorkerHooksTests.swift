@@ -357,7 +357,7 @@ struct WorkerHooksTests {
     let gate = try await Gate.holding(worker)
     let returned = Counter()
     let task = Task {
-      await onThread {
+      await onThreadOfItsOwn {
         try? worker.call {}
         returned.increment()
       }
@@ -405,7 +405,7 @@ struct WorkerHooksTests {
     let second = Task { try await worker.run { events.add("the next request runs") } }
     await until { worker.statistics.submitted == 2 }
     // On a thread of its own, which the hook holds.
-    async let cancelled: Void = onThread { first.cancel() }
+    async let cancelled: Void = onThreadOfItsOwn { first.cancel() }
     isRunning.open()
     await isInHook.arrived()
     await until { bodyEnded.value == 1 }
@@ -824,15 +824,5 @@ private final class Stage: Sendable {
 
   func leave() {
     count.add(1, ordering: .sequentiallyConsistent)
-  }
-}
-
-/// Runs something on a thread of its own: it may hold that one.
-private func onThread(_ body: @escaping @Sendable () -> Void) async {
-  await withCheckedContinuation { continuation in
-    Thread.detachNewThread {
-      body()
-      continuation.resume()
-    }
   }
 }

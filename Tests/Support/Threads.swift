@@ -28,8 +28,17 @@ package func onThreadOfItsOwn(_ body: @escaping @Sendable () -> Void) async {
 }
 
 /// Waits for something that another thread or task brings about. The suite's time limit ends it.
+///
+/// After some looks it pauses between them: the processor is for those who bring it about.
 package func until(_ condition: () -> Bool) async {
-  while !condition() { await Task.yield() }
+  var looks = 0
+  while !condition() {
+    looks += 1
+    do {
+      if looks > 100 { try await Task.sleep(for: .milliseconds(1)) }
+    } catch {}  // a task that is cancelled does not sleep
+    await Task.yield()
+  }
 }
 
 /// Waits until no worker of that name lives, and returns those that still do after a generous time.

@@ -3,8 +3,8 @@
 /// The rows of a query, one after the other as the caller takes them.
 ///
 /// ```swift
-/// for try await row in database.rows("SELECT * FROM person") { … }
-/// for try await (id, name) in database.rows("SELECT id, name FROM person", as: (Int, String).self) { … }
+/// for try await row in database.rows("SELECT * FROM person") { print(row) }
+/// for try await (id, name) in database.rows("SELECT id, name FROM person", as: (Int, String).self) { print(id, name) }
 /// ```
 ///
 /// Memory holds two blocks of rows at most, however many there are. All of them are of one state of the

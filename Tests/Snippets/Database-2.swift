@@ -1,0 +1,3 @@
+import LanyardDatabase
+
+var database: Database { fatalError("it is compiled, not run") }

@@ -69,7 +69,7 @@ struct AddressTests {
       #expect(error?.code == .busy)
       #expect(error?.advice.contains("another process") == true)
       #expect(sqlite3_close(other) == SQLITE_OK)
-      let database = try await Database.open(path, configuration: configuration)
+      let database = try await Database.open(path)
       let values = try await database.query("SELECT v FROM t", as: Int.self)
       #expect(values == [1])
       try await database.close()
@@ -198,7 +198,9 @@ struct AddressTests {
         #expect(throws: Never.self) { try holder.rows("COMMIT") }
         ending.add(currentThread())
       }
-      let database = try await Database.open(path)
+      var configuration = Database.Configuration()
+      configuration.busyTimeout = .seconds(3600)  // the thread may be slow to run
+      let database = try await Database.open(path, configuration: configuration)
       try await database.execute("INSERT INTO t VALUES (1)")
       try await database.close()
       // A thread that is about to end when the process does counts as a leak.

@@ -8,7 +8,9 @@ import Foundation
 import LanyardTestSupport
 import Testing
 
-@Suite(.timeLimit(.native(minutes: 5)), .serialized)
+@Suite(
+  .timeLimit(.native(minutes: 5)), .serialized,
+  .enabled(if: !isUnder(.memcheck), "what a disk keeps, not memory, is its subject"))
 struct CrashTests {
   /// A program's life, seen from its parent.
   private struct Life {

@@ -9,11 +9,13 @@ import Testing
 
 @testable import LanyardDatabase
 
-@Suite(.timeLimit(.native(minutes: 4)), .joinsAtExit)
+@Suite(
+  .timeLimit(.native(minutes: 4)), .joinsAtExit,
+  .enabled(if: !isUnder(.memcheck), "what shares a transaction, not memory, is its subject"))
 struct OracleTests {
   private static let seeds: [UInt64] =
     ProcessInfo.processInfo.environment["LANYARD_TEST_SEED"].flatMap(UInt64.init).map { [$0] }
-    ?? Array(0..<(isUnder(.memcheck) ? 5 : 20))
+    ?? Array(0..<20)
 
   private struct Mine: Error, Equatable {
     let number: Int

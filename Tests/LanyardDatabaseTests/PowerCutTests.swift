@@ -11,7 +11,9 @@ import Testing
 
 @testable import LanyardDatabase
 
-@Suite(.timeLimit(.native(minutes: 5)), .joinsAtExit)
+@Suite(
+  .timeLimit(.native(minutes: 5)), .joinsAtExit,
+  .enabled(if: !isUnder(.memcheck), "what a disk keeps, not memory, is its subject"))
 struct PowerCutTests {
   private struct Tally {
     var cuts = 0

@@ -26,14 +26,14 @@ static ly_process *page_create(void) {
 }
 
 #if LANYARD_ANNOTATE
-bool lanyard__annotates;
+ly_annotations lanyard__annotations;
 #endif
 
 ly_process *lanyard__process_get(void) {
 #if LANYARD_ANNOTATE
   if (RUNNING_ON_VALGRIND) { /* it runs one thread at a time */
-    VALGRIND_HG_DISABLE_CHECKING(&lanyard__annotates, sizeof lanyard__annotates);
-    lanyard__annotates = true;
+    VALGRIND_HG_DISABLE_CHECKING(&lanyard__annotations, sizeof lanyard__annotations);
+    lanyard__annotations.are_on = true;
   }
 #endif
   ly_process *process = ly_load(&page, acquire); /* PAGE */

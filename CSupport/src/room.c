@@ -24,6 +24,7 @@ ly_claim lanyard__room_wait(lanyard_worker *worker, uint64_t deadline_ns, ly_pos
     /* First without a word: whoever was woken nearly always finds room, and the worker shall not wake in vain. */
     ly_claim claim = ly_ring_claim(&worker->ring, position_out);
     if (claim != LY_CLAIM_FULL || expired) return claim;
+    ly_point("room_full", worker);
     uint32_t word = ly_or(&room->word, (uint32_t)LY_SLEEPERS, seq_cst) | LY_SLEEPERS; /* ROOM, TURN */
     claim = ly_ring_claim(&worker->ring, position_out);
     if (claim != LY_CLAIM_FULL) return claim;

@@ -133,6 +133,31 @@ TEST(alarm_unset_waits_for_a_call_in_progress) {
   lanyard_release(&worker);
 }
 
+static void unset_it(void *argument) {
+  rung *it = argument;
+  CHECK(!lanyard__alarm_unset(it->alarm));
+  CHECK_EQUAL(it->count, 1);
+}
+
+/* The call is held before its first statement: whoever unsets yields and naps until it is over. */
+TEST(alarm_unset_returns_after_a_call_that_was_held) {
+  test_thread unsetter;
+  rung it;
+  watch_begin();
+  lanyard_worker *worker = open_worker(4);
+  gate_arm(0, NULL, "firing");
+  set(&it, lanyard_now_ns());
+  gate_await(0);
+  thread_start(&unsetter, "unsetter", unset_it, &it);
+  CHECK(await_turns("unsetter", 50));
+  CHECK_EQUAL(it.count, 0);
+  gate_open(0);
+  thread_join(&unsetter);
+  lanyard_release(&worker);
+  sem_destroy(&it.told);
+  watch_end();
+}
+
 static void use_alarms(void *argument) {
   (void)argument;
   for (uint64_t i = scaled(300); i > 0; i--) {

@@ -57,6 +57,23 @@ TEST(room_an_idle_worker_waits_for_no_producer_that_is_not_scheduled) {
   watch_end();
 }
 
+/* All room is made between its look and its word that it waits: nobody will wake it, so it must look again. */
+TEST(room_that_was_made_before_a_producer_says_that_it_waits_is_found) {
+  scene at;
+  test_thread producer;
+  watch_begin();
+  open_full(&at, 2);
+  gate_arm(0, "producer", "room_full");
+  thread_start(&producer, "producer", submit_and_wait, at.worker);
+  gate_await(0);
+  latch_open(&at.latch);
+  CHECK(await_endless_sleepers(&at.worker->park.word, 1));
+  gate_open(0);
+  thread_join(&producer);
+  close_scene(&at);
+  watch_end();
+}
+
 static bool become_real_time(int priority) {
   struct sched_param parameters = {.sched_priority = priority};
   cpu_set_t cpus;

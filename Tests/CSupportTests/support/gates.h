@@ -11,6 +11,7 @@
  *
  * Points of the core, in the file of their name:
  *   claimed, published            submit: after the claim, after the publication
+ *   room_full                     the ring was found full, and nobody knows yet that this one waits
  *   room_wait, when_room          about to sleep on a full ring; a waiter was registered
  *   waking, calling               sleepers are about to be woken; a waiter was taken off the list, to be called
  *   idle, parking, wake           the worker found nothing and is about to say that it sleeps; has said
